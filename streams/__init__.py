@@ -1,0 +1,1 @@
+"""The stream processor: `core` decides, `runtime` runs it."""
