@@ -44,7 +44,7 @@ class Group:
         self.committed: dict[tuple[str, int], int] = {}
 
     def join(self, worker: str, token: int) -> "asyncio.Future[Assignment]":
-        """Enter, or enter again. A static member that comes back as a new process keeps its place without a rebalance."""
+        """Enter, or enter again. A static member that comes back as a new process keeps its place."""
         answer: asyncio.Future[Assignment] = self._loop.create_future()
         member = self._members.get(worker)
         if member is None:

@@ -9,7 +9,9 @@ import heapq
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar, copy_context
+from inspect import CORO_CREATED, getcoroutinestate
 from random import Random
+from types import CoroutineType
 from typing import Any, Never
 
 EPOCH_MS = 1_795_000_000_000
@@ -36,6 +38,7 @@ class SimProcess:
         self.ready: deque[asyncio.Handle] = deque()
         self.alive = True
         self.paused = False
+        self.is_able = False
         self.steps_left: int | None = None
         self.tasks: list[asyncio.Task[Any]] = []
         self.on_end: Callable[[int, str], None] | None = None
@@ -71,6 +74,7 @@ class SimLoop(asyncio.BaseEventLoop):
         self.escaped: list[str] = []
         self._moment = 0.0
         self._processes: list[SimProcess] = []
+        self._able: list[SimProcess] = []
         self._every_task: list[asyncio.Task[Any]] = []
         self._timers: list[tuple[float, int, asyncio.TimerHandle, SimProcess]] = []
         self._numbered = 0
@@ -103,8 +107,22 @@ class SimLoop(asyncio.BaseEventLoop):
         process.alive = False
         process.ready.clear()
         self._processes.remove(process)
+        self._set_aside(process)
         if process.on_end is not None:
             self.world.context.copy().run(process.on_end, code, why)
+
+    def pause(self, process: SimProcess) -> None:
+        """SIGSTOP: hold its handles back while time goes on."""
+        process.paused = True
+        self._set_aside(process)
+
+    def resume(self, process: SimProcess) -> None:
+        """SIGCONT: what has become due meanwhile runs, in order."""
+        if process.paused:
+            process.paused = False
+            if process.ready and process.alive:
+                process.is_able = True
+                self._able.append(process)
 
     def at_world(self, delay_s: float, callback: Callable[..., object], *args: Any) -> None:
         """Call back after `delay_s`, whatever happens to the process that asks."""
@@ -114,10 +132,9 @@ class SimLoop(asyncio.BaseEventLoop):
         """Run until virtual second `until_s`, or until `finished()`, asked whenever time moves on."""
         asyncio._set_running_loop(self)
         try:
-            while self._advance(until_s):
-                if finished():
-                    return
-                self._run_ready()
+            self._run_able()
+            while not finished() and self._wake_due(until_s):
+                self._run_able()
         finally:
             asyncio._set_running_loop(None)
 
@@ -129,23 +146,28 @@ class SimLoop(asyncio.BaseEventLoop):
             self.kill(process, 0, "end of history")
         for task in self._every_task:
             task._log_destroy_pending = False  # type: ignore[attr-defined]  # the history is over, pending is fine
+            work = task.get_coro()
+            if isinstance(work, CoroutineType) and getcoroutinestate(work) == CORO_CREATED:
+                work.close()
         self._timers.clear()
         self.close()
         return self.escaped + unseen
 
     # What asyncio asks of a loop
 
-    def call_soon(self, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> asyncio.Handle:
+    def call_soon(  # type: ignore[override]  # typeshed's is generic in the arguments
+        self, callback: Callable[..., Any], *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
         """Queue a callback behind the others of its process; a dead process has no queue."""
         handle = asyncio.Handle(callback, args, self, context)
         process = PROCESS.get(self.world) if context is None else context.get(PROCESS, self.world)
         if process.alive:
-            process.ready.append(handle)
+            self._queue(process, handle)
         return handle
 
     call_soon_threadsafe = call_soon  # type: ignore[assignment]  # there are no threads here
 
-    def call_at(
+    def call_at(  # type: ignore[override]  # typeshed's is generic in the arguments
         self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
         """Call back at virtual second `when`."""
@@ -156,7 +178,7 @@ class SimLoop(asyncio.BaseEventLoop):
             heapq.heappush(self._timers, (when, self._numbered, timer, process))
         return timer
 
-    def call_later(
+    def call_later(  # type: ignore[override]  # typeshed's is generic in the arguments
         self, delay: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
         """Call back after `delay` virtual seconds."""
@@ -184,32 +206,44 @@ class SimLoop(asyncio.BaseEventLoop):
 
     # The scheduler
 
-    def _advance(self, until_s: float) -> bool:
-        """Wake the timers that are due, after a jump when nobody can run. False: `until_s` is reached or nothing is left."""
-        if not any(process.ready and not process.paused for process in self._processes):
-            if not self._timers or self._timers[0][0] > until_s:
-                self._moment = max(self._moment, until_s)
-                return False
-            self._moment = max(self._moment, self._timers[0][0])
+    def _queue(self, process: SimProcess, handle: asyncio.Handle) -> None:
+        process.ready.append(handle)
+        if not process.is_able and not process.paused:
+            process.is_able = True
+            self._able.append(process)
+
+    def _wake_due(self, until_s: float) -> bool:
+        """Jump to the next timer and wake what is due then. False: `until_s` is reached, or nothing is left."""
+        timers = self._timers
+        if not timers or timers[0][0] > until_s:
+            self._moment = max(self._moment, until_s)
+            return False
+        if timers[0][0] > self._moment:
+            self._moment = timers[0][0]
             self._steps_at_moment = 0
-        while self._timers and self._timers[0][0] <= self._moment:
-            _, _, timer, process = heapq.heappop(self._timers)
+        while timers and timers[0][0] <= self._moment:
+            _, _, timer, process = heapq.heappop(timers)
             if process.alive and not timer.cancelled():
-                process.ready.append(timer)
+                self._queue(process, timer)
         return True
 
-    def _run_ready(self) -> None:
+    def _run_able(self) -> None:
         """Let the processes run, drawn one after the other, until none can at this moment."""
-        draw = self.random.random
-        while True:
-            able = [process for process in self._processes if process.ready and not process.paused]
-            if not able:
-                return
-            process = able[int(draw() * len(able))] if len(able) > 1 else able[0]
-            for _ in range(1 + int(draw() * 4)):
+        able, draw = self._able, self.random.random
+        while able:
+            at = int(draw() * len(able)) if len(able) > 1 else 0
+            process = able[at]
+            for _ in range(1 + int(draw() * 4) if len(able) > 1 else 1):
                 self._run_one(process)
                 if not process.ready or process.paused:
                     break
+            if not process.ready:
+                self._set_aside(process)
+
+    def _set_aside(self, process: SimProcess) -> None:
+        if process.is_able:
+            process.is_able = False
+            self._able.remove(process)
 
     def _run_one(self, process: SimProcess) -> None:
         handle = process.ready.popleft()
@@ -228,7 +262,7 @@ class SimLoop(asyncio.BaseEventLoop):
 
 
 def _died_unseen(task: "asyncio.Task[Any]") -> bool:
-    if not task.done() or task.cancelled() or not task._log_traceback:  # type: ignore[attr-defined]  # only asyncio tells
+    if not task.done() or task.cancelled() or not task._log_traceback:
         return False
-    task._log_traceback = False  # type: ignore[attr-defined]  # it is told here
+    task._log_traceback = False  # it is told here
     return not isinstance(task.exception(), ProcessEnded)

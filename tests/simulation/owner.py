@@ -1,6 +1,6 @@
 """One simulated worker process: the adapter between the world and a pipeline, and the supervisor that starts it again.
 
-Does what the Faust adapter does: group membership, recovery, reading with contiguity, commits, the fence (DESIGN §3, §4).
+Does what the Faust adapter does: membership, recovery, reading with contiguity, commits, the fence (DESIGN §3, §4).
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Never, Protocol
 
 from streams.runtime.ports import Record, Source
-from tests.simulation.group import Assignment, Fenced, Group
+from tests.simulation.group import Assignment, Fenced, Group, HeartbeatAnswer
 from tests.simulation.loop import ProcessEnded, SimProcess
 from tests.simulation.world import LOCKED_S, DeliveryUnknown, SimClock, SimLog, SimStore, World
 
@@ -101,7 +101,9 @@ class SimSource:
 class Owner:
     """One process of one worker id, from its start to its end."""
 
-    def __init__(self, world: World, group: Group, worker: str, number: int, build: Build, seen: list[Assigned]) -> None:
+    def __init__(
+        self, world: World, group: Group, *, worker: str, number: int, build: Build, seen: list[Assigned]
+    ) -> None:
         self.world = world
         self.group = group
         self.worker = worker
@@ -142,6 +144,8 @@ class Owner:
             return
         if self._acked[place] != record.offset:
             self.world.violation(self.process.name, f"acked {place} {record.offset}, not {self._acked[place]}")
+        if not self._uncommitted:
+            self._watch(self._commit_soon(), "commit")
         self._acked[place] = self._uncommitted[place] = record.offset + 1
 
     def _fence(self) -> str | None:
@@ -160,7 +164,6 @@ class Owner:
         self._watch(pipeline.run(), "run", for_ever=True)
         self._watch(pipeline.decide(self._sources[REQUESTS]), "decide", for_ever=True)
         self._watch(pipeline.finish(self._sources[PROGRESS]), "finish", for_ever=True)
-        self._watch(self._commit_now_and_then(), "commits")
         self._watch(self._belong(pipeline), "membership")
 
     def _watch(self, work: Any, name: str, *, for_ever: bool = False) -> None:
@@ -184,7 +187,7 @@ class Owner:
         """Join, recover, read; again after each rebalance."""
         while True:
             assignment = await self._join()
-            self._watch(self._keep_session(assignment.generation, pipeline), "heartbeats")
+            self.world.loop.call_later(self.world.weather.heartbeat_s, self._beat, assignment.generation)
             if await self._recovered(assignment):
                 await self._take_over(pipeline, assignment)
             await self._rebalance.wait()
@@ -248,26 +251,30 @@ class Owner:
     def _end_of_progress(self, partition: int) -> int:
         return len(self.world.records(PROGRESS, partition))
 
-    async def _keep_session(self, generation: int, pipeline: Pipeline) -> None:
-        """Send heartbeats until the group rebalances; the pipeline is told at once."""
-        while self._generation == generation:
-            await asyncio.sleep(self.world.weather.heartbeat_s)
-            if self._generation != generation or self._joining:
-                return
-            sent_at = self._now()
-            await asyncio.sleep(self.world.trip_s())
-            answer = self.group.heartbeat(self.worker, self._token, generation)
-            await asyncio.sleep(self.world.trip_s())
-            if self._generation != generation or self._joining:
-                return
-            if answer == "unknown":
-                self._exit(75, "the group does not know this member")
-            self._proved_at = max(self._proved_at, sent_at)
-            if answer == "rebalance" and not self._rebalance.is_set():
-                self.world.note(self.process.name, "limbo")
-                self._active = False
-                pipeline.begin_rebalance()
-                self._rebalance.set()
+    def _beat(self, generation: int) -> None:
+        """Send a heartbeat, and the next one later, until the generation is over."""
+        if self._generation == generation and not self._joining:
+            loop, sent_at = self.world.loop, self._now()
+            loop.at_world(self.world.trip_s(), self._at_group, generation, sent_at)
+            loop.call_later(self.world.weather.heartbeat_s, self._beat, generation)
+
+    def _at_group(self, generation: int, sent_at: float) -> None:
+        answer = self.group.heartbeat(self.worker, self._token, generation)
+        context = self.process.context.copy()
+        self.world.loop.call_later(self.world.trip_s(), self._heard, generation, sent_at, answer, context=context)
+
+    def _heard(self, generation: int, sent_at: float, answer: HeartbeatAnswer) -> None:
+        if self._generation != generation or self._joining:
+            return
+        if answer == "unknown":
+            self._exit(75, "the group does not know this member")
+        self._proved_at = max(self._proved_at, sent_at)
+        if answer == "rebalance" and not self._rebalance.is_set():
+            self.world.note(self.process.name, "limbo")
+            self._active = False
+            if self.pipeline is not None:
+                self.pipeline.begin_rebalance()  # the pipeline is told at once
+            self._rebalance.set()
 
     async def _fetch(self, topic: str, generation: int, positions: dict[int, int]) -> None:
         """Read until the generation is over; what arrives later is stale, and may still be delivered."""
@@ -297,10 +304,9 @@ class Owner:
         else:
             await self.world.next_append(topic)
 
-    async def _commit_now_and_then(self) -> None:
-        while True:
-            await asyncio.sleep(self.world.weather.commit_s * (0.2 + self._random.random() * 0.8))
-            await self._commit()
+    async def _commit_soon(self) -> None:
+        await asyncio.sleep(self.world.weather.commit_s * (0.2 + self._random.random() * 0.8))
+        await self._commit()
 
     async def _commit(self) -> None:
         offsets, self._uncommitted = self._uncommitted, {}
@@ -347,7 +353,14 @@ class Fleet:
     def start(self, worker: str) -> None:
         """Start a process for this worker id."""
         self._numbered += 1
-        owner = Owner(self.world, self.group, worker, self._numbered, self._build, self.assigned)
+        owner = Owner(
+            self.world,
+            self.group,
+            worker=worker,
+            number=self._numbered,
+            build=self._build,
+            seen=self.assigned,
+        )
         owner.process.on_end = lambda code, why: self._ended(owner, code, why)
         self.owners[worker] = owner
         self.world.note(owner.process.name, "starts")
