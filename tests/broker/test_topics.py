@@ -130,6 +130,8 @@ async def test_the_broker_has_what_the_design_says(place: Place) -> None:
         assert config["max.message.bytes"] == "2097152", name
     ledger = await place.config(place.topics.ledger)
     assert (ledger["cleanup.policy"], ledger["retention.ms"], ledger["retention.bytes"]) == ("delete", "-1", "-1")
+    assert ledger["message.timestamp.type"] == "LogAppendTime"
+    assert (await place.config(place.topics.health))["message.timestamp.type"] == "LogAppendTime"
     for name in (place.topics.health, place.topics.accounts_changelog, place.topics.health_changelog):
         config = await place.config(name)
         assert (config["cleanup.policy"], config["max.message.bytes"]) == ("compact", "2097152"), name
