@@ -1,5 +1,6 @@
 """Ids that a repetition finds again."""
 
+from hashlib import blake2b
 from uuid import UUID, uuid5
 
 EVENT_NAMESPACE = UUID("6f1d3c0e-8a57-4b92-9e46-2c7a50d81b3f")
@@ -21,3 +22,9 @@ def event_id(  # noqa: PLR0917 - the parts in the order in which they are joined
 def default_request_id(partition: int, offset: int) -> str:
     """Return the id of a request that brings none, from the coordinates it was first published at (CONTRACT §1)."""
     return f"p{partition}-{offset}"
+
+
+def draw(tenant: str, request_id: str, attempt: int) -> float:
+    """Return a number in [0, 1) that is the same at every replay: the random draw of one attempt (DESIGN §2, G8)."""
+    raw = blake2b(netstrings(tenant, request_id, str(attempt)).encode(), digest_size=6).digest()
+    return int.from_bytes(raw) / 2**48

@@ -1,0 +1,1 @@
+"""Thin Faust agents, the calls to providers, and the command line."""

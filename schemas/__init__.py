@@ -1,0 +1,1 @@
+"""The words that everything shares: events, requests, configuration, units. No I/O, no clock."""

@@ -1,0 +1,41 @@
+"""How deployments do: `model.observations` (what workers see) and `model.health` (what HEALTH concludes)."""
+
+from typing import Literal
+
+from pydantic import NonNegativeInt
+
+from schemas.envelope import Event, Value
+from schemas.units import DeploymentId, Milliseconds
+
+
+class Observation(Value):
+    """Topic `model.observations`, key: deployment. One worker's outcomes of one deployment since its last observation.
+
+    `failures_in_a_row` is the worker's own count at the end of the interval, 0 after a success. `check` is the result of
+    an active check by the deployment's HEALTH owner, when this observation is one.
+    """
+
+    type: Literal["model.observed.v1"] = "model.observed.v1"
+    deployment: DeploymentId
+    worker: str
+    successes: NonNegativeInt = 0
+    failures: dict[str, NonNegativeInt] = {}
+    failures_in_a_row: NonNegativeInt = 0
+    check: Literal["passed", "failed"] | None = None
+    at_ms: Milliseconds
+
+
+CircuitState = Literal["closed", "open"]
+
+
+class ModelHealth(Event):
+    """Topic `model.health`, compacted, key: deployment id; read whole by every worker."""
+
+    type: Literal["model.health.v1"] = "model.health.v1"
+    deployment: DeploymentId
+    status: Literal["available", "unavailable"]
+    circuit: CircuitState
+    failures_in_a_row: NonNegativeInt
+    successes: NonNegativeInt
+    failures: dict[str, NonNegativeInt]
+    last_reason: str | None = None

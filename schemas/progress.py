@@ -1,0 +1,103 @@
+"""Facts about a request on its way: topic `prompt.progress`, internal, produced to the request's home partition.
+
+FINISH reads them in offset order. Each may be repeated at a new offset after a failure; a repetition changes nothing.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveInt, TypeAdapter
+
+from schemas.envelope import Value
+from schemas.errors import ErrorCode, Reason
+from schemas.units import DeploymentId, RequestId, Tenant
+from schemas.usage import NO_CHARGE, Charge
+
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "other"]
+
+
+class Answer(Value):
+    """What a provider answered, in our words, with the provider's own beside them."""
+
+    text: str
+    tool_calls: tuple[dict[str, Any], ...] = ()
+    finish_reason: FinishReason
+    finish_reason_raw: str | None = None
+    response_id: str | None = None
+    response_model: str | None = None
+    logprobs: dict[str, Any] | None = None
+
+
+class _Attempt(Value):
+    tenant: Tenant
+    request_id: RequestId
+    attempt: PositiveInt
+
+
+class AttemptSucceeded(_Attempt):
+    """A provider answered one attempt. `duration_s`: first byte sent to last byte received."""
+
+    type: Literal["prompt.attempt.succeeded.v1"] = "prompt.attempt.succeeded.v1"
+    model: str
+    deployment: DeploymentId
+    provider: str
+    answer: Answer
+    charge: Charge
+    duration_s: NonNegativeFloat
+    queued_s: NonNegativeFloat = 0.0
+    provider_request_id: str | None = None
+
+
+class AttemptFailed(_Attempt):
+    """One attempt brought no answer.
+
+    `again`: the same deployment may be tried again. `elsewhere`: another deployment may do better. Both false: the
+    request itself is at fault or nothing is left to try. `deployment` is absent when none could be chosen.
+    """
+
+    type: Literal["prompt.attempt.failed.v1"] = "prompt.attempt.failed.v1"
+    model: str | None = None
+    deployment: DeploymentId | None = None
+    provider: str | None = None
+    code: ErrorCode
+    reason: Reason
+    message: str
+    again: bool
+    elsewhere: bool
+    blames_model: bool = False
+    charge: Charge = NO_CHARGE
+    retry_after_s: NonNegativeFloat | None = None
+    http_status: int | None = None
+    provider_request_id: str | None = None
+    duration_s: NonNegativeFloat = 0.0
+
+
+class AttemptRedriven(_Attempt):
+    """The owner of the partition found this attempt open and runs it nowhere: its outcome is unknown."""
+
+    type: Literal["prompt.attempt.redriven.v1"] = "prompt.attempt.redriven.v1"
+
+
+class AttemptDue(_Attempt):
+    """The moment that a waiting attempt had to wait for has come."""
+
+    type: Literal["prompt.attempt.due.v1"] = "prompt.attempt.due.v1"
+
+
+class RequestExpired(Value):
+    """The request's deadline has passed."""
+
+    type: Literal["prompt.request.expired.v1"] = "prompt.request.expired.v1"
+    tenant: Tenant
+    request_id: RequestId
+
+
+Progress = Annotated[
+    AttemptSucceeded | AttemptFailed | AttemptRedriven | AttemptDue | RequestExpired, Field(discriminator="type")
+]
+
+_PROGRESS: TypeAdapter[Progress] = TypeAdapter(Progress)
+
+
+def progress_of(value: bytes) -> Progress:
+    """Read one record of `prompt.progress`. Raises `pydantic.ValidationError` where it is not one."""
+    return _PROGRESS.validate_json(value)

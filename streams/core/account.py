@@ -1,0 +1,103 @@
+"""A tenant's account in one home partition: per budget window what is spent and what is reserved.
+
+`spent + reserved ≤ limit` holds after every entry (DESIGN §2, G3), unless a provider bills more than the bound that it
+was told, or an operator lowers a limit. Windows are UTC calendar, by the home record's broker time (CONTRACT §2).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+NO_WINDOW = "none"
+
+_FORMATS = {"minute": "%Y-%m-%dT%H:%M", "hour": "%Y-%m-%dT%H", "day": "%Y-%m-%d", "month": "%Y-%m"}
+
+
+def window_id(kind: str, moment_ms: int) -> str:
+    """Name the window of this kind that a moment lies in: `day:2026-11-23`, `total`."""
+    if kind not in _FORMATS:
+        return kind
+    return f"{kind}:{datetime.fromtimestamp(moment_ms // 1000, UTC).strftime(_FORMATS[kind])}"
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Amounts in nano-USD. `uncertain`: bookings at a bound whose truth may still arrive; they keep the window alive.
+
+    `overrun`: a provider billed more than an attempt's hold; no further hold is placed until the window turns.
+    """
+
+    id: str
+    limit: int | None
+    spent: int = 0
+    reserved: int = 0
+    uncertain: int = 0
+    overrun: bool = False
+
+    def fits(self, amount: int) -> bool:
+        """Whether `amount` more may be reserved."""
+        return self.limit is None or self.spent + self.reserved + amount <= self.limit
+
+    @property
+    def kind(self) -> str:
+        """`day` of `day:2026-11-23`."""
+        return self.id.partition(":")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """The windows in the order of their budgets in the configuration, and older ones that something still depends on.
+
+    `clock_ms` is the tenant's event time, which never runs backwards; `tat_ns` the rate limiter's state (`gcra`).
+    """
+
+    tenant: str
+    clock_ms: int = 0
+    tat_ns: int = 0
+    windows: tuple[Window, ...] = ()
+
+    def window(self, window: str) -> Window | None:
+        """Find a window by its id."""
+        return next((w for w in self.windows if w.id == window), None)
+
+
+def turned_to(account: Account, limits: Sequence[tuple[str, int]], moment_ms: int) -> tuple[Account, tuple[str, ...]]:
+    """Return the account with the windows that `moment_ms` lies in, and their ids.
+
+    `limits` are (kind, nano-USD) pairs of the tenant's budgets; none means one window `none` without a limit. A window
+    keeps the limit that it has (`with_limits` changes it). Windows that are over go, once nothing is reserved or uncertain in them.
+    """
+    clock = max(account.clock_ms, moment_ms)
+    wanted = tuple((window_id(kind, clock), limit) for kind, limit in limits) or ((NO_WINDOW, None),)
+    ids = tuple(name for name, _ in wanted)
+    windows = [account.window(name) or Window(name, limit) for name, limit in wanted]
+    windows += [w for w in account.windows if w.id not in ids and (w.reserved or w.uncertain)]
+    return replace(account, clock_ms=clock, windows=tuple(windows)), ids
+
+
+def with_window(account: Account, window: Window) -> Account:
+    """Return the account with this window in the place of the one with its id, or added."""
+    if account.window(window.id) is None:
+        return replace(account, windows=(*account.windows, window))
+    return replace(account, windows=tuple(window if w.id == window.id else w for w in account.windows))
+
+
+def place(window: Window, hold: int) -> Window:
+    """Reserve `hold`. The caller has asked `fits`."""
+    return replace(window, reserved=window.reserved + hold)
+
+
+def settle(window: Window, hold: int, amount: int, *, certain: bool) -> Window:
+    """Close a hold: book `amount`, give the rest back. An amount above the hold is booked in full and flagged."""
+    return replace(
+        window,
+        spent=window.spent + amount,
+        reserved=window.reserved - hold,
+        uncertain=window.uncertain + (not certain),
+        overrun=window.overrun or (window.limit is not None and amount > hold),
+    )
+
+
+def adjust(window: Window, delta: int) -> Window:
+    """Correct an uncertain booking by the truth, once."""
+    return replace(window, spent=window.spent + delta, uncertain=window.uncertain - 1)

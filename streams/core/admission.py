@@ -1,0 +1,120 @@
+"""Whether a prompt request is let in: the decision of DECIDE (DESIGN §3, step 1).
+
+In this order: tenant, deadline, candidates, the price cap of the request itself, rate limit, money. What is refused here
+never called anybody.
+"""
+
+from datetime import UTC, datetime, timedelta
+
+from schemas.configuration import Configuration, TenantRules
+from schemas.requests import PromptRequest
+from schemas.units import rfc3339, usd
+from streams.core import gcra
+from streams.core.account import Window
+from streams.core.case import Case, Pen, Verdict, pen_for
+from streams.core.facts import AttemptStarted, AttemptWaits
+from streams.core.registry import Candidate, Registry, Unservable, candidates_for
+from streams.core.request import Intake, Request
+
+
+def deadline_of(request: PromptRequest, received_ms: int, configuration: Configuration) -> int:
+    """Return when the request's time is up: its own `timeout_s`, or the configured one, after it was first published."""
+    timeout_s = request.timeout_s if request.timeout_s is not None else float(configuration.orchestrator.timeout)
+    return received_ms + round(timeout_s * 1000)
+
+
+def decide(
+    case: Case, prompt: PromptRequest, registry: Registry, *, partition: int, received_ms: int, traceparent: str
+) -> Verdict:
+    """Admit a request that has no row yet, or refuse it. Both are facts; both claim its id."""
+    rules = case.configuration.tenant(prompt.tenant)
+    found = candidates_for(prompt, registry, rules) if rules is not None else ()
+    candidates = () if isinstance(found, Unservable) else found
+    intake = Intake(
+        tenant=prompt.tenant,
+        request_id=prompt.request_id,
+        partition=partition,
+        offset=case.offset,
+        digest=prompt.digest.hex(),
+        received_ms=received_ms,
+        deadline_ms=deadline_of(prompt, received_ms, case.configuration),
+        traceparent=traceparent,
+        metadata=prompt.metadata,
+        model=", ".join(prompt.models),
+        hold=max((c.bound_nano_usd for c in candidates), default=0),
+        candidates=tuple(c.deployment.id for c in candidates),
+    )
+    pen = pen_for(case, Request(intake))
+    if rules is None:
+        pen.refuse(0, "FORBIDDEN", "unknown_tenant", "the tenant is not known here", tenant=prompt.tenant)
+    elif case.now_ms >= intake.deadline_ms:
+        pen.refuse(0, "TIMEOUT_ERROR", "deadline", "its time was up before it could be decided", model=intake.model)
+    elif isinstance(found, Unservable):
+        pen.refuse(0, found.code, found.reason, found.message, **found.details)
+    else:
+        _admit(pen, prompt, rules, found)
+    return pen.verdict()
+
+
+def _admit(pen: Pen, prompt: PromptRequest, rules: TenantRules, candidates: tuple[Candidate, ...]) -> None:
+    intake, case = pen.request.intake, pen.case
+    cap = prompt.needs.max_cost_nano_usd
+    if cap is not None and cap < min(c.bound_nano_usd for c in candidates):
+        bound = usd(min(c.bound_nano_usd for c in candidates))
+        message = f"max_cost_usd is below the {bound} USD that it may cost; lower max_tokens or raise the cap"
+        pen.refuse(intake.hold, "BUDGET_EXCEEDED", "max_cost", message, bound_usd=bound, max_cost_usd=usd(cap))
+        return
+    tat_ns, wait_ms = pen.account.tat_ns, 0
+    if rules.rate_limit is not None:
+        rate = gcra.Rate(rules.rate_limit.requests_per_minute, rules.rate_limit.burst_size)
+        clock_ms = pen.account.clock_ms
+        tat_ns, turn_ms = gcra.turn(tat_ns, clock_ms, rate)
+        wait_ms = turn_ms - clock_ms
+        may_wait = rules.rate_limit.mode == "wait" and case.now_ms + wait_ms < intake.deadline_ms
+        if wait_ms > 0 and not may_wait:
+            message = f"more than {rate.per_minute} requests a minute"
+            pen.refuse(0, "RATE_LIMIT_EXCEEDED", "requests", message, retry_after_s=wait_ms / 1000)
+            return
+    full = pen.room_for(intake.hold)
+    if full is not None:
+        _refuse_money(pen, full)
+        return
+    pen.take_turn(tat_ns)
+    pen.hold_for(1, intake.hold)
+    pen.write(AttemptStarted(1) if wait_ms == 0 else AttemptWaits(1, case.now_ms + wait_ms))
+
+
+def _refuse_money(pen: Pen, window: Window) -> None:
+    left = usd((window.limit or 0) - window.spent - window.reserved)
+    hold, resets = pen.request.intake.hold, _end_of(window, pen.account.clock_ms)
+    reset = (
+        {}
+        if resets is None
+        else {"resets_at": rfc3339(resets), "retry_after_s": (resets - pen.account.clock_ms) / 1000}
+    )
+    if window.overrun:
+        message = f"a provider billed more than was agreed in the window {window.id}: no more calls until it turns"
+        pen.refuse(hold, "BUDGET_EXCEEDED", "overrun", message, window=window.id, **reset)
+        return
+    message = f"the budget {window.id} has {left} USD left and this request may cost {usd(hold)} USD"
+    pen.refuse(
+        hold, "BUDGET_EXCEEDED", "budget", message, window=window.id, left_usd=left, needed_usd=usd(hold), **reset
+    )
+
+
+def _end_of(window: Window, moment_ms: int) -> int | None:
+    """When a window turns; None for `total`, which never does."""
+    moment = datetime.fromtimestamp(moment_ms // 1000, UTC)
+    match window.kind:
+        case "minute":
+            turn = moment.replace(second=0, microsecond=0) + timedelta(minutes=1)
+        case "hour":
+            turn = moment.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
+        case "day":
+            turn = moment.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+        case "month":
+            start = moment.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+            turn = (start + timedelta(days=32)).replace(day=1)
+        case _:
+            return None
+    return int(turn.timestamp()) * 1000

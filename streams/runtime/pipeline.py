@@ -1,0 +1,464 @@
+"""Everything of one worker that is not Kafka, Faust or HTTP: both stages, the journal, the lease, calls, timers, redrive.
+
+    prompt.requests ─▶ DECIDE ─▶ calls ─▶ prompt.progress ─▶ FINISH ─▶ responses, errors, costs, ledger
+
+It decides nothing itself: `streams.core` does. It reads and writes rows, publishes what the core says, and remembers which
+attempts this process runs.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import structlog
+from pydantic import ValidationError
+
+from schemas.configuration import Configuration
+from schemas.deadletters import DeadLetter
+from schemas.progress import (
+    AttemptDue,
+    AttemptFailed,
+    AttemptRedriven,
+    AttemptSucceeded,
+    Progress,
+    RequestExpired,
+    progress_of,
+)
+from schemas.requests import Limits, PromptRequest, WrongFields, understand, work_key
+from streams.core import admission, outcome, publish, rows
+from streams.core.account import Account
+from streams.core.case import Case, Verdict
+from streams.core.facts import Answered, Decision
+from streams.core.forwarding import First, first_seen, forwarding_headers
+from streams.core.homes import home_of
+from streams.core.identity import default_request_id
+from streams.core.publish import Channel, Output
+from streams.core.registry import Registry
+from streams.core.request import Intake, Request, start_of
+from streams.core.tracing import traceparent_of
+from streams.runtime.calls import Caller, Calls
+from streams.runtime.journal import Journal
+from streams.runtime.lease import Lease
+from streams.runtime.ports import Clock, Log, Outgoing, Process, Record, Source, Store
+from streams.runtime.timers import RequestKey, Timers
+from streams.runtime.topics import Topics
+
+ACCOUNTS = "accounts"
+
+DEADLINE_GRACE_MS = 1_000
+"""A call ends by itself at the deadline and says how; only where it does not, the request expires without its word."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRequest:
+    """What this process remembers of a request that is not done; its prompt where it passed through here."""
+
+    state: str
+    attempt: int
+    not_before_ms: int
+    deadline_ms: int
+    prompt: PromptRequest | None
+
+
+class Pipeline:
+    """One worker's part of the pipeline. An adapter (Faust, or the simulator) feeds it and tells it of rebalances."""
+
+    def __init__(  # noqa: PLR0913 - its ports
+        self,
+        *,
+        registry: Callable[[int], Registry],
+        topics: Topics,
+        log: Log,
+        store: Store,
+        clock: Clock,
+        process: Process,
+        caller: Caller,
+    ) -> None:
+        """`registry` returns the deployments as priced on the day of a moment (milliseconds)."""
+        self._registry, self._topics = registry, topics
+        self._configuration: Configuration = registry(clock.now_ms()).configuration
+        bounds = self._configuration.limits
+        self._limits = Limits(bounds.max_request_bytes, float(bounds.max_timeout_s))
+        self._log, self._store, self._clock = log, store, clock
+        self._lease = Lease()
+        self._journal = Journal(log, store, process, self._lease)
+        self._calls = Calls(
+            caller, log, process, requests=topics.requests, progress=topics.progress, limits=self._limits
+        )
+        self._timers = Timers(clock, self._fire)
+        self._open: dict[RequestKey, OpenRequest] = {}
+        self._read_to: dict[int, int] = {}
+        self._to_redrive: dict[int, int] = {}
+        self._redrive_wanted = asyncio.Event()
+        self._channels: dict[Channel, str] = {
+            "responses": topics.responses,
+            "errors": topics.errors,
+            "costs": topics.costs,
+            "ledger": topics.ledger,
+            "deadletters": topics.deadletters,
+        }
+
+    # --- the two stages
+
+    async def decide(self, source: Source) -> None:
+        """Read `prompt.requests`: admit, refuse, forward or set aside each record. Runs for ever."""
+        await self._stage(source, "prompt.requests", self._decide)
+
+    async def finish(self, source: Source) -> None:
+        """Read `prompt.progress`: answer, fail or try again. Runs for ever."""
+        await self._stage(source, "prompt.progress", self._finish)
+
+    async def _stage(
+        self, source: Source, topic: Literal["prompt.requests", "prompt.progress"], plan: Callable[[Record], None]
+    ) -> None:
+        async for record in source:
+            if not self._lease.admits(record):
+                continue
+            try:
+                plan(record)
+            except Exception:
+                log.exception("record not understood", topic=topic, partition=record.partition, offset=record.offset)
+                self._dead_letter(topic, record, DeadLetter("internal_error", "the orchestrator failed on this record"))
+            self._journal.add(source, record)
+            if source.idle() or self._journal.full:
+                self._journal.release()
+                await self._journal.room()
+
+    # --- DECIDE
+
+    def _decide(self, record: Record) -> None:
+        first = first_seen(record.headers, record.partition, record.offset, record.time_ms)
+        request_id = default_request_id(first.partition, first.offset)
+        found = understand(record.value, default_request_id=request_id, limits=self._limits)
+        match found:
+            case DeadLetter():
+                self._dead_letter("prompt.requests", record, found)
+            case WrongFields():
+                self._publish(
+                    publish.wrong_fields(
+                        found,
+                        partition=record.partition,
+                        offset=record.offset,
+                        time_ms=record.time_ms,
+                        traceparent=traceparent_of(record.headers, found.tenant, found.request_id),
+                    )
+                )
+            case PromptRequest():
+                self._decide_at_home(record, first, found)
+
+    def _decide_at_home(self, record: Record, first: First, prompt: PromptRequest) -> None:
+        home = home_of(
+            prompt.tenant,
+            work_key(prompt),
+            limited=self._configuration.is_limited(prompt.tenant),
+            partitions=self._configuration.kafka.partitions,
+        )
+        if home != record.partition:
+            self._forward(record, first, home, prompt)
+            return
+        request = self._request(home, prompt.tenant, prompt.request_id)
+        if request is None:
+            self._admit(record, first, prompt)
+        elif request.intake.digest != prompt.digest.hex():
+            headers = traceparent_of(record.headers, prompt.tenant, prompt.request_id)
+            intake = Intake(
+                prompt.tenant, prompt.request_id, home, record.offset, "", 0, 0, headers, prompt.metadata, ""
+            )
+            self._publish(publish.conflict(intake, time_ms=record.time_ms))
+        else:
+            self._repeat_request(record, request)
+
+    def _forward(self, record: Record, first: First, home: int, prompt: PromptRequest) -> None:
+        if first.forwarded:
+            letter = DeadLetter(
+                "misrouted", "forwarded once already, and still not at home: do all workers agree on P?"
+            )
+            self._dead_letter("prompt.requests", record, letter, prompt.tenant, prompt.request_id)
+            return
+        headers = forwarding_headers(record.headers, self._topics.requests, first)
+        self._journal.publish(Outgoing(self._topics.requests, record.key, record.value, home, headers))
+
+    def _admit(self, record: Record, first: First, prompt: PromptRequest) -> None:
+        now_ms = self._clock.now_ms()
+        case = self._case("prompt.requests", record, prompt.tenant, now_ms)
+        verdict = admission.decide(
+            case,
+            prompt,
+            self._registry(case.time_ms),
+            partition=record.partition,
+            received_ms=first.time_ms,
+            traceparent=traceparent_of(record.headers, prompt.tenant, prompt.request_id),
+        )
+        self._write(verdict, None, prompt)
+
+    def _repeat_request(self, record: Record, request: Request) -> None:
+        """The same record again repeats its own events; the same request again repeats its terminal event."""
+        decided = request.decision_at("prompt.requests", record.offset)
+        if decided is not None:
+            self._publish_all(publish.outputs_of(request, decided, None))
+        elif request.terminal is not None:
+            self._repeat_terminal(request, request.terminal)
+
+    def _repeat_terminal(self, request: Request, terminal: Decision) -> None:
+        if not any(isinstance(fact, Answered) for fact in terminal.facts):
+            output = publish.terminal_of(request, terminal, None)
+            self._publish_all([] if output is None else [output])
+            return
+
+        async def read_back() -> Sequence[Outgoing]:
+            record = await self._log.fetch(self._topics.progress, request.intake.partition, terminal.offset)
+            if record is None or record.value is None:
+                log.warning("answer is no longer in the log", request_id=request.intake.request_id)
+                return ()
+            output = publish.terminal_of(request, terminal, progress_of(record.value))
+            return () if output is None else (self._outgoing(output),)
+
+        self._journal.publish(read_back)
+
+    # --- FINISH
+
+    def _finish(self, record: Record) -> None:
+        self._read_to[record.partition] = record.offset + 1
+        if self._to_redrive.get(record.partition, -1) <= record.offset + 1:
+            self._redrive_wanted.set()
+        try:
+            event = progress_of(record.value or b"")
+        except ValidationError as error:
+            message = f"no event of this topic: {error.error_count()} problems"
+            self._dead_letter("prompt.progress", record, DeadLetter("unknown_event", message))
+            return
+        request = self._request(record.partition, event.tenant, event.request_id)
+        if request is None:
+            self._without_row(record, event)
+            return
+        decided = request.decision_at("prompt.progress", record.offset)
+        if decided is not None:
+            self._publish_all(publish.outputs_of(request, decided, event))
+            return
+        if isinstance(event, AttemptRedriven) and self._calls.knows(
+            (record.partition, event.tenant, event.request_id, event.attempt)
+        ):
+            return
+        case = self._case("prompt.progress", record, event.tenant, self._clock.now_ms())
+        verdict = outcome.decide(case, request, event)
+        if verdict is not None:
+            self._write(verdict, event, None)
+
+    def _without_row(self, record: Record, event: Progress) -> None:
+        """A call was made for a request that nobody knows: money may be missing from the books, so it must be seen."""
+        if isinstance(event, AttemptSucceeded | AttemptFailed):
+            letter = DeadLetter("unknown_event", "the outcome of a request that has no row here")
+            self._dead_letter("prompt.progress", record, letter, event.tenant, event.request_id)
+
+    # --- rows and outputs
+
+    def _case(
+        self, topic: Literal["prompt.requests", "prompt.progress"], record: Record, tenant: str, now_ms: int
+    ) -> Case:
+        partition = record.partition
+        home = self._journal.read(ACCOUNTS, partition, rows.HOME_KEY, rows.decode_home) or rows.Home()
+        account = self._journal.read(ACCOUNTS, partition, rows.account_key(tenant), rows.decode_account)
+        return Case(
+            topic=topic,
+            offset=record.offset,
+            time_ms=record.time_ms,
+            now_ms=now_ms,
+            home=home,
+            account=account or Account(tenant),
+            configuration=self._configuration,
+        )
+
+    def _request(self, partition: int, tenant: str, request_id: str) -> Request | None:
+        for key in (rows.open_key(tenant, request_id), rows.done_key(tenant, request_id)):
+            request = self._journal.read(ACCOUNTS, partition, key, rows.decode_request)
+            if request is not None:
+                return request
+        return None
+
+    def _write(self, verdict: Verdict, event: Progress | None, prompt: PromptRequest | None) -> None:
+        """Plan the rows and outputs of a decision, and what follows from it once it is stored."""
+        request, intake = verdict.request, verdict.request.intake
+        partition, tenant, request_id = key = (intake.partition, intake.tenant, intake.request_id)
+        put = self._journal.put
+        if request.state == "done":
+            if self._open.pop(key, None) is not None:
+                put(ACCOUNTS, partition, rows.open_key(tenant, request_id), None, None)
+            put(ACCOUNTS, partition, rows.done_key(tenant, request_id), rows.encode_request(request), request)
+        else:
+            known = self._open.get(key)
+            self._remember(request, prompt or (known.prompt if known else None))
+            put(ACCOUNTS, partition, rows.open_key(tenant, request_id), rows.encode_request(request), request)
+        put(ACCOUNTS, partition, rows.account_key(tenant), rows.encode_account(verdict.account), verdict.account)
+        put(ACCOUNTS, partition, rows.HOME_KEY, rows.encode_home(verdict.home), verdict.home)
+        self._publish_all(publish.outputs_of(request, verdict.decision, event))
+        self._plan_effects(request)
+
+    def _plan_effects(self, request: Request) -> None:
+        key = (request.intake.partition, request.intake.tenant, request.intake.request_id)
+        start = start_of(request)
+        if request.state == "pending" and not self._calls.knows((*key, request.attempt)):
+            self._calls.plan(start)
+            self._journal.afterwards(
+                key[0], lambda: self._calls.begin(start, lambda: self._prompt(key)), lambda: self._calls.unplan(start)
+            )
+        if request.state in {"pending", "waiting"}:
+            self._timers.set(_next_moment(self._open[key]), key)
+
+    def _prompt(self, key: RequestKey) -> PromptRequest | None:
+        known = self._open.get(key)
+        return None if known is None else known.prompt
+
+    def _remember(self, request: Request, prompt: PromptRequest | None) -> None:
+        intake = request.intake
+        self._open[intake.partition, intake.tenant, intake.request_id] = OpenRequest(
+            request.state, request.attempt, request.not_before_ms, intake.deadline_ms, prompt
+        )
+
+    def _publish_all(self, outputs: Sequence[Output]) -> None:
+        for output in outputs:
+            self._publish(output)
+
+    def _publish(self, output: Output) -> None:
+        self._journal.publish(self._outgoing(output))
+
+    def _outgoing(self, output: Output) -> Outgoing:
+        return Outgoing(self._channels[output.channel], output.key, output.value, output.partition, output.headers)
+
+    def _dead_letter(
+        self,
+        topic: Literal["prompt.requests", "prompt.progress"],
+        record: Record,
+        letter: DeadLetter,
+        tenant: str | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        self._publish(
+            publish.dead_letter(
+                letter,
+                topic=topic,
+                full_topic=record.topic,
+                partition=record.partition,
+                offset=record.offset,
+                time_ms=record.time_ms,
+                value=record.value,
+                headers=record.headers,
+                tenant=tenant,
+                request_id=request_id,
+            )
+        )
+
+    # --- rebalances
+
+    def begin_rebalance(self) -> None:
+        """LIMBO at once: nothing is planned or acknowledged any more. Callable from another thread."""
+        self._lease.enter_limbo()
+
+    async def drain(self) -> None:
+        """Before the group is rejoined: drop what is planned, wait for what is on its way."""
+        self._lease.enter_limbo()
+        await self._journal.drain()
+
+    async def assigned(self, generation: int, partitions: frozenset[int], progress_from: Mapping[int, int]) -> None:
+        """Take up the partitions of a generation, after their tables are recovered and before their records come.
+
+        `progress_from[p]` is the offset that FINISH reads next. What is open in partitions that were not held before is
+        redriven once FINISH has read everything that was in the log by now.
+        """
+        await self.drain()
+        gained = partitions - self._lease.partitions
+        behind = {p for p in self._to_redrive if p in partitions}
+        self._calls.keep(partitions)
+        self._recall(partitions)
+        self._read_to = dict(progress_from)
+        self._to_redrive = dict.fromkeys(sorted(gained | behind), -1)
+        for partition in self._to_redrive:
+            self._to_redrive[partition] = await self._log.end_offset(self._topics.progress, partition)
+        self._lease.renew(generation, partitions)
+        self._journal.resume()
+        self._redrive_wanted.set()
+
+    def _recall(self, partitions: frozenset[int]) -> None:
+        """Read what is open in the partitions held now; keep the prompts that are at hand."""
+        prompts = {key: known.prompt for key, known in self._open.items()}
+        self._open.clear()
+        self._timers.clear()
+        for partition in sorted(partitions):
+            for _, value in self._store.scan(ACCOUNTS, partition, rows.OPEN_PREFIX):
+                request = rows.decode_request(value)
+                key = (partition, request.intake.tenant, request.intake.request_id)
+                self._remember(request, prompts.get(key))
+                self._timers.set(_next_moment(self._open[key]), key)
+
+    async def stop(self, grace_s: float) -> None:
+        """Stop deciding, store what is on its way, give running calls `grace_s` to publish their outcome."""
+        await self.drain()
+        late = await self._calls.finish(grace_s)
+        if late:
+            log.info("calls left to the next owner", calls=late)
+
+    # --- what happens without a record: redrive and timers
+
+    async def run(self) -> None:
+        """Redrive what a gained partition holds open, and watch deadlines. Runs for ever."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._timers.run())
+            tasks.create_task(self._redrive_when_wanted())
+
+    async def _redrive_when_wanted(self) -> None:
+        while True:
+            await self._redrive_wanted.wait()
+            self._redrive_wanted.clear()
+            caught_up = [p for p, end in self._to_redrive.items() if self._read_to.get(p, 0) >= end]
+            if caught_up and self._lease.active:
+                for partition in caught_up:
+                    del self._to_redrive[partition]
+                await self._redrive(frozenset(caught_up))
+
+    async def _redrive(self, partitions: frozenset[int]) -> None:
+        """Say in the log which attempts nobody runs. Whoever reads it first decides; others find it decided."""
+        lost = [
+            (key, known.attempt)
+            for key, known in self._open.items()
+            if key[0] in partitions and known.state == "pending" and not self._calls.knows((*key, known.attempt))
+        ]
+        if lost:
+            log.info("redriving", attempts=len(lost), partitions=sorted(partitions))
+        await self._tell(
+            [(key, AttemptRedriven(tenant=key[1], request_id=key[2], attempt=attempt)) for key, attempt in lost]
+        )
+
+    async def _fire(self, keys: list[RequestKey]) -> None:
+        now_ms = self._clock.now_ms()
+        facts: list[tuple[RequestKey, Progress]] = []
+        for key in keys:
+            known = self._open.get(key)
+            if known is None or not self._lease.active or key[0] not in self._lease.partitions:
+                continue
+            _, tenant, request_id = key
+            if _next_moment(known) > now_ms:
+                self._timers.set(_next_moment(known), key)
+            elif known.state == "waiting" and now_ms < known.deadline_ms:
+                facts.append((key, AttemptDue(tenant=tenant, request_id=request_id, attempt=known.attempt)))
+                self._timers.set(known.deadline_ms + DEADLINE_GRACE_MS, key)
+            else:
+                facts.append((key, RequestExpired(tenant=tenant, request_id=request_id)))
+        await self._tell(facts)
+
+    async def _tell(self, facts: Sequence[tuple[RequestKey, Progress]]) -> None:
+        if facts:
+            await self._log.publish_progress(
+                [
+                    Outgoing(self._topics.progress, request_id.encode(), fact.model_dump_json().encode(), partition)
+                    for (partition, _, request_id), fact in facts
+                ]
+            )
+
+
+def _next_moment(known: OpenRequest) -> int:
+    """When something has to happen to an open request, if nothing else does before."""
+    if known.state == "waiting":
+        return min(known.not_before_ms, known.deadline_ms)
+    return known.deadline_ms + DEADLINE_GRACE_MS
