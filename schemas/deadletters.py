@@ -10,10 +10,20 @@ from typing import Any, Final, Literal
 from schemas.units import rfc3339
 
 DeadLetterReason = Literal[
-    "tombstone", "too_large", "not_utf8", "bom", "not_json", "too_deep", "not_an_object", "misrouted", "unknown_event"
+    "tombstone",
+    "too_large",
+    "not_utf8",
+    "bom",
+    "not_json",
+    "too_deep",
+    "not_an_object",
+    "misrouted",
+    "unknown_event",
+    "internal_error",
 ]
 """Closed, so that it can label a metric. The first seven are what `prompt.requests` can hold (CONTRACT §1);
-`misrouted`: forwarded and still not at home (DESIGN §3); `unknown_event`: JSON on an internal topic, but no event."""
+`misrouted`: forwarded and still not at home (DESIGN §3); `unknown_event`: JSON on an internal topic, but no event;
+`internal_error`: a bug of ours, logged with its traceback."""
 
 KEPT_VALUE_BYTES: Final = 65_536
 KEPT_HEADER_BYTES: Final = 65_536
