@@ -79,6 +79,11 @@ class Group:
         if member is not None and member.token == token:
             self._remove(member, "leaves")
 
+    def nudge(self) -> None:
+        """Rebalance although nobody came or went."""
+        if self._members:
+            self._prepare("for no reason")
+
     def commit(self, worker: str, token: int, generation: int, offsets: dict[tuple[str, int], int]) -> bool:
         """Store offsets, if this member of this generation may."""
         member = self._members.get(worker)

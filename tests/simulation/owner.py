@@ -176,7 +176,7 @@ class Owner:
         failure = task.exception()
         if isinstance(failure, ProcessEnded) or (failure is None and not for_ever):
             return
-        if not isinstance(failure, DeliveryUnknown | Fenced):
+        if not _forgivable(failure):
             self.world.violation(self.process.name, f"{task.get_name()} ended: {failure!r}")
         self._exit(75, f"{task.get_name()}: {failure!r}")
 
@@ -338,6 +338,12 @@ def stamped(record: Record, generation: int) -> Record:
     )
 
 
+def _forgivable(failure: BaseException | None) -> bool:
+    if isinstance(failure, BaseExceptionGroup):
+        return all(_forgivable(one) for one in failure.exceptions)
+    return isinstance(failure, DeliveryUnknown | Fenced | ProcessEnded)
+
+
 class Fleet:
     """The worker ids and their current processes. A process that ends is started again, unless it was stopped."""
 
@@ -347,6 +353,7 @@ class Fleet:
         self.owners: dict[str, Owner] = {}
         self.assigned: list[Assigned] = []
         self.restarts = 0
+        self.at_crash: dict[str, str] = {}
         self._build = build
         self._numbered = 0
 
@@ -374,6 +381,13 @@ class Fleet:
             return
         if code not in (75, -9):
             self.world.violation(owner.process.name, f"exit {code}: {why}")
+        match self.at_crash.pop(owner.worker, "crash"):
+            case "lose disk":
+                self.world.lose_disk(owner.worker)
+            case "set disk back":
+                self.world.set_disk_back(owner.worker)
+            case _:
+                pass  # a volume survives its process
         self.restarts += 1
         delay_s = LOCKED_S + self.world.random.random() * self.world.random.choice((0.5, 3.0, 15.0))
         self.world.loop.at_world(delay_s, self.start, owner.worker)

@@ -78,7 +78,7 @@ def run_history(seed: int, *, crashes: int = 3, pauses: int = 1) -> tuple[World,
         loop.at_world(random.random(), fleet.start, worker)
     for n in range(30):
         request = Outgoing(REQUESTS, None, b"%d" % n)
-        loop.at_world(random.random() * 60, lambda out: world.append(out, world.partition_of(out)), request)
+        loop.at_world(random.random() * 60, lambda out: world.append(out, world.partition_of(out), "tenant"), request)
     for _ in range(crashes):
         loop.at_world(random.random() * 60, crash, fleet, random)
     for _ in range(pauses):

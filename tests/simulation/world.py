@@ -66,6 +66,7 @@ class World:
         self.disks: dict[str, Disk] = {}
         self.violations: list[str] = []
         self.timeline: list[tuple[float, str, str]] = []
+        self.appended: list[tuple[float, str, Record]] = []
         self._readers: dict[str, list[asyncio.Future[None]]] = {}
 
     def note(self, who: str, what: str) -> None:
@@ -96,11 +97,12 @@ class World:
         """Return every record of a topic, partition by partition."""
         return [record for p in range(self.weather.partitions) for record in self.records(topic, p)]
 
-    def append(self, out: Outgoing, partition: int) -> Record:
-        """Store one record; the broker stamps it."""
+    def append(self, out: Outgoing, partition: int, who: str) -> Record:
+        """Store one record sent by `who`; the broker stamps it."""
         log = self.records(out.topic, partition)
         record = Record(out.topic, partition, len(log), self.loop.now_ms(), out.key, out.value, out.headers)
         log.append(record)
+        self.appended.append((self.loop.time(), who, record))
         for reader in self._readers.pop(out.topic, ()):
             if not reader.done():
                 reader.set_result(None)
@@ -286,7 +288,7 @@ class SimLog:
             changelog = self._world.rows_of(lane.name, lane.partition)
             changelog.extend(batch.rows)
             return len(changelog) - 1
-        return [self._world.append(out, lane.partition).offset for out in batch.records][-1]
+        return [self._world.append(out, lane.partition, self._process.name).offset for out in batch.records][-1]
 
     def _answered(self, lane: _Lane, batch: _Batch, offset: int, unknown: bool) -> None:
         """The producer hears of a request. In the worker's process."""
