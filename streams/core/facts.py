@@ -97,11 +97,16 @@ class AttemptWaits:
 
 @dataclass(frozen=True, slots=True)
 class AttemptEnded:
-    """An attempt brought no answer: a failure of its deployment, or lost with its worker (`redriven`)."""
+    """An attempt brought no answer: a failure of its deployment, or lost with its worker (`redriven`).
+
+    `deployment` is None where none was called, or where a crash hid which one was. `error`: what the failure was, as a
+    later `Failed` would tell it; empty when it was lost.
+    """
 
     attempt: int
     deployment: str | None
     redriven: bool
+    error: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

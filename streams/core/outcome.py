@@ -4,7 +4,7 @@ Fold once (DESIGN §4, rule 4): an attempt is booked when its row has no booking
 first certain outcome; everything else changes nothing, at whatever offset it comes.
 """
 
-from typing import assert_never
+from typing import Any, assert_never
 
 from schemas.progress import AttemptDue, AttemptFailed, AttemptRedriven, AttemptSucceeded, Progress, RequestExpired
 from streams.core.case import Case, Pen, Verdict, pen_for
@@ -79,13 +79,26 @@ def _failed(pen: Pen, event: AttemptFailed) -> bool:
     if not _book(pen, event):
         return False
     if runs:
-        pen.write(AttemptEnded(event.attempt, event.deployment, redriven=False))
-        _go_on(pen, event)
+        before = pen.request.last_error
+        error = _error(pen.request.intake.model, event)
+        pen.write(AttemptEnded(event.attempt, event.deployment, redriven=False, error=error))
+        _go_on(pen, event, error if event.deployment is not None or before is None else before)
     return True
 
 
-def _go_on(pen: Pen, event: AttemptFailed) -> None:
-    """Fail over at once, wait and try again, or give up with this failure as the request's error."""
+def _error(model: str, event: AttemptFailed) -> dict[str, Any]:
+    """What the request's error is, if this failure is its last."""
+    details = {
+        "model": event.model or model,
+        "deployment": event.deployment,
+        "provider_status": event.http_status,
+        "retry_after_s": event.retry_after_s,
+    }
+    return {"code": event.code, "reason": event.reason, "message": event.message, **details}
+
+
+def _go_on(pen: Pen, event: AttemptFailed, error: dict[str, Any]) -> None:
+    """Fail over at once, wait and try again, or give up with `error`: the last failure that a provider caused."""
     request, case = pen.request, pen.case
     intake = request.intake
     untried = any(candidate not in request.tried for candidate in intake.candidates)
@@ -103,16 +116,7 @@ def _go_on(pen: Pen, event: AttemptFailed) -> None:
         pen.hold_for(following, intake.hold)
         pen.write(AttemptStarted(following) if starts_ms <= case.now_ms else AttemptWaits(following, starts_ms))
         return
-    pen.fail(
-        event.code,
-        event.reason,
-        event.message,
-        model=event.model or intake.model,
-        deployment=event.deployment,
-        provider_status=event.http_status,
-        retry_after_s=event.retry_after_s,
-        not_retried=why_not,
-    )
+    pen.fail(**error, not_retried=why_not)
 
 
 def _pause_ms(request: Request, event: AttemptFailed) -> int:
@@ -131,7 +135,7 @@ def _redriven(pen: Pen, event: AttemptRedriven) -> bool:
         return False
     intake = request.intake
     pen.close_hold("uncertain", request.hold.hold)
-    pen.write(AttemptEnded(event.attempt, None, redriven=True))
+    pen.write(AttemptEnded(event.attempt, None, redriven=True, error={}))
     if case.now_ms >= intake.deadline_ms:
         pen.fail("TIMEOUT_ERROR", "deadline", "its time was up when its call was lost", model=intake.model)
     elif pen.request.redrives > MOST_REDRIVES:

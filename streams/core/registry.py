@@ -101,7 +101,7 @@ def candidates_for(
     spoken = [d for d in priced if d.dialect is not None]
     if not spoken:
         return _unservable("MODEL_UNAVAILABLE", "no_dialect", "nobody here speaks its API", registry, asked)
-    return _bounded(spoken, request, registry.configuration.limits.default_max_tokens)
+    return bounded(spoken, request, registry.configuration.limits.default_max_tokens)
 
 
 def _named(asked: tuple[str, ...], registry: Registry) -> tuple[Deployment, ...]:
@@ -113,7 +113,8 @@ def _gives(deployment: Deployment, max_tokens: int | None) -> bool:
     return max_tokens is None or all(max_tokens <= limit for limit in limits)
 
 
-def _bounded(deployments: list[Deployment], request: PromptRequest, default_output: int) -> tuple[Candidate, ...]:
+def bounded(deployments: list[Deployment], request: PromptRequest, default_output: int) -> tuple[Candidate, ...]:
+    """Return the deployments whose price is known, with what an attempt of this request on them is bound by."""
     size = payload_bytes(request.messages, request.tools)
     found = []
     for d in deployments:

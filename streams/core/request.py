@@ -4,7 +4,7 @@ Prompts and answers stay in the log: the row says where.
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Literal, assert_never
+from typing import Any, Literal, assert_never
 
 from streams.core.facts import (
     Answered,
@@ -81,7 +81,9 @@ class Request:
     bookings: tuple[Booking, ...] = ()
     failures: int = 0
     redrives: int = 0
+    uncalled: int = 0
     tried: tuple[str, ...] = ()
+    last_error: dict[str, Any] | None = None
     terminal: Decision | None = None
 
     def decision_at(self, topic: str, offset: int) -> Decision | None:
@@ -94,8 +96,8 @@ class Request:
 
     @property
     def attempts(self) -> int:
-        """How many attempts were let go; one that still waits is none."""
-        return self.attempt - (self.state == "waiting")
+        """How many attempts called a provider, or may have; one that still waits, or found nobody to call, is none."""
+        return self.attempt - self.uncalled - (self.state == "waiting")
 
     @property
     def booked(self) -> int:
@@ -105,7 +107,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """*Run this attempt*: what a call needs beside the prompt. `offset` is where the prompt stands in the log."""
+    """*Run this attempt*: what a call needs beside the prompt. `offset` is where the prompt stands in the log.
+
+    `decided_ms`: broker time of the record that was admitted; its UTC day is the one that prices are of.
+    """
 
     tenant: str
     request_id: str
@@ -113,6 +118,7 @@ class Start:
     offset: int
     attempt: int
     received_ms: int
+    decided_ms: int
     deadline_ms: int
     traceparent: str
     candidates: tuple[str, ...]
@@ -130,6 +136,7 @@ def start_of(request: Request) -> Start:
         offset=i.offset,
         attempt=request.attempt,
         received_ms=i.received_ms,
+        decided_ms=request.decisions[0].time_ms,
         deadline_ms=i.deadline_ms,
         traceparent=i.traceparent,
         candidates=i.candidates,
@@ -176,12 +183,15 @@ def evolve(request: Request, fact: Fact) -> Request:
             return replace(request, state="pending", attempt=attempt, not_before_ms=0)
         case AttemptWaits(attempt, not_before_ms):
             return replace(request, state="waiting", attempt=attempt, not_before_ms=not_before_ms)
-        case AttemptEnded(_, deployment, redriven):
+        case AttemptEnded(_, None, False):
+            return replace(request, uncalled=request.uncalled + 1)
+        case AttemptEnded(_, deployment, redriven, error):
             return replace(
                 request,
                 failures=request.failures + (not redriven),
                 redrives=request.redrives + redriven,
                 tried=request.tried if deployment is None else (*request.tried, deployment),
+                last_error=error or request.last_error,
             )
         case Answered() | Failed():
             return replace(request, state="done", not_before_ms=0)

@@ -1,4 +1,4 @@
-"""How rows of the `accounts` table are written: keys are length-prefixed parts, values are JSON arrays.
+"""How rows are written: keys are length-prefixed parts, values are JSON arrays.
 
 | key | row |
 |---|---|
@@ -6,6 +6,7 @@
 | `account/<tenant>` | the tenant's account |
 | `open/<tenant>/<id>` | a request that is not done |
 | `request/<tenant>/<id>` | a request that is done |
+| `deployment/<id>` | in the table `health`: a deployment's circuit; all others are in `accounts` |
 
 A request moves from `open/` to `request/` with its terminal decision, so that a new owner finds what is open without
 reading all that is done.
@@ -19,6 +20,7 @@ import orjson
 
 from streams.core import facts as f
 from streams.core.account import Account, Window
+from streams.core.circuit import Circuit
 from streams.core.request import Intake, Request, after
 
 HOME_KEY = b"home"
@@ -48,6 +50,21 @@ def open_key(tenant: str, request_id: str) -> bytes:
 def done_key(tenant: str, request_id: str) -> bytes:
     """Return the key of a request that is done."""
     return DONE_PREFIX + _part(tenant) + _part(request_id)
+
+
+def deployment_key(deployment: str) -> bytes:
+    """Return the key of a deployment's circuit in the table `health`."""
+    return b"deployment/" + _part(deployment)
+
+
+def encode_circuit(circuit: Circuit) -> bytes:
+    """Write a circuit."""
+    return orjson.dumps([getattr(circuit, name) for name in _CIRCUIT])
+
+
+def decode_circuit(value: bytes) -> Circuit:
+    """Read a circuit."""
+    return Circuit(*orjson.loads(value))
 
 
 def _part(text: str) -> bytes:
@@ -111,6 +128,7 @@ def _decode_fact(raw: list[Any]) -> f.Fact:
     return _KINDS[tag](*values)
 
 
+_CIRCUIT = tuple(field.name for field in fields(Circuit))
 _INTAKE = tuple(field.name for field in fields(Intake))
 
 

@@ -1,4 +1,4 @@
-"""Everything of one worker that is not Kafka, Faust or HTTP: both stages, the journal, the lease, calls, timers, redrive.
+"""Everything of one worker that is not Kafka, Faust or HTTP: the stages, the journal, the lease, calls, timers, redrive.
 
     prompt.requests ─▶ DECIDE ─▶ calls ─▶ prompt.progress ─▶ FINISH ─▶ responses, errors, costs, ledger
 
@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from schemas.configuration import Configuration
 from schemas.deadletters import DeadLetter
+from schemas.health import Observation
 from schemas.progress import (
     AttemptDue,
     AttemptFailed,
@@ -29,6 +30,8 @@ from schemas.requests import Limits, PromptRequest, WrongFields, understand, wor
 from streams.core import admission, outcome, publish, rows
 from streams.core.account import Account
 from streams.core.case import Case, Verdict
+from streams.core.circuit import Circuit, health_of
+from streams.core.circuit import evolve as evolve_circuit
 from streams.core.facts import Answered, Decision
 from streams.core.forwarding import First, first_seen, forwarding_headers
 from streams.core.homes import home_of
@@ -45,6 +48,9 @@ from streams.runtime.timers import RequestKey, Timers
 from streams.runtime.topics import Topics
 
 ACCOUNTS = "accounts"
+HEALTH = "health"
+
+ConsumedTopic = Literal["prompt.requests", "prompt.progress", "model.observations"]
 
 DEADLINE_GRACE_MS = 1_000
 """A call ends by itself at the deadline and says how; only where it does not, the request expires without its word."""
@@ -101,7 +107,7 @@ class Pipeline:
             "deadletters": topics.deadletters,
         }
 
-    # --- the two stages
+    # --- the stages
 
     async def decide(self, source: Source) -> None:
         """Read `prompt.requests`: admit, refuse, forward or set aside each record. Runs for ever."""
@@ -111,9 +117,11 @@ class Pipeline:
         """Read `prompt.progress`: answer, fail or try again. Runs for ever."""
         await self._stage(source, "prompt.progress", self._finish)
 
-    async def _stage(
-        self, source: Source, topic: Literal["prompt.requests", "prompt.progress"], plan: Callable[[Record], None]
-    ) -> None:
+    async def observe(self, source: Source) -> None:
+        """Read `model.observations`: fold each deployment's health and tell it. Runs for ever."""
+        await self._stage(source, "model.observations", self._observe)
+
+    async def _stage(self, source: Source, topic: ConsumedTopic, plan: Callable[[Record], None]) -> None:
         async for record in source:
             if not self._lease.admits(record):
                 continue
@@ -253,6 +261,24 @@ class Pipeline:
             letter = DeadLetter("unknown_event", "the outcome of a request that has no row here")
             self._dead_letter("prompt.progress", record, letter, event.tenant, event.request_id)
 
+    # --- HEALTH
+
+    def _observe(self, record: Record) -> None:
+        try:
+            seen = Observation.model_validate_json(record.value or b"")
+        except ValidationError as error:
+            message = f"no event of this topic: {error.error_count()} problems"
+            self._dead_letter("model.observations", record, DeadLetter("unknown_event", message))
+            return
+        key = rows.deployment_key(seen.deployment)
+        before = self._journal.read(HEALTH, record.partition, key, rows.decode_circuit) or Circuit(seen.deployment)
+        max_failures = self._configuration.load_balancer.max_failures
+        circuit = evolve_circuit(before, seen, offset=record.offset, max_failures=max_failures)
+        self._journal.put(HEALTH, record.partition, key, rows.encode_circuit(circuit), circuit)
+        health = health_of(circuit, partition=record.partition, time_ms=record.time_ms)
+        body = health.model_dump_json().encode()
+        self._journal.publish(Outgoing(self._topics.health, seen.deployment.encode(), body))
+
     # --- rows and outputs
 
     def _case(
@@ -329,7 +355,7 @@ class Pipeline:
 
     def _dead_letter(
         self,
-        topic: Literal["prompt.requests", "prompt.progress"],
+        topic: ConsumedTopic,
         record: Record,
         letter: DeadLetter,
         tenant: str | None = None,

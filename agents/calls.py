@@ -1,0 +1,190 @@
+"""The call of one attempt: chooses a deployment, speaks to it, and says what came of it and what it cost."""
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import count, groupby
+
+import httpx
+
+from agents.providers.call import Call, Refusal, Reply, exchange
+from schemas.errors import ErrorCode, Reason
+from schemas.progress import AttemptFailed, AttemptSucceeded
+from schemas.requests import PromptRequest
+from schemas.usage import NO_CHARGE, Charge, Usage
+from streams.core.costs import charge_incurred, charge_uncertain
+from streams.core.registry import Candidate, Deployment, Registry, bounded
+from streams.core.request import Start
+from streams.core.routing import choose_route
+from streams.runtime.health import HealthView
+from streams.runtime.ports import Clock
+
+
+class ProviderCaller:
+    """Makes calls over HTTP (`streams.runtime.calls.Caller`)."""
+
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        registry: Callable[[int], Registry],
+        health: HealthView,
+        clock: Clock,
+        environ: Mapping[str, str],
+    ) -> None:
+        """`environ` holds the providers' keys."""
+        self._client, self._registry, self._health, self._clock = client, registry, health, clock
+        self._environ = environ
+        self._turns = count()
+
+    async def call(self, start: Start, request: PromptRequest) -> AttemptSucceeded | AttemptFailed:
+        """Make one attempt within the request's deadline."""
+        now_ms = self._clock.now_ms()
+        registry = self._registry(start.decided_ms)
+        found = [registry.deployment(name) for name in start.candidates]
+        groups = _by_preference([d for d in found if d is not None], request)
+        out = frozenset(d.id for group in groups for d in group if self._health.is_out(d.id))
+        route = choose_route(groups, out=out, tried=start.tried, turn=next(self._turns))
+        if route.chosen is None:
+            message = "no deployment is available: " + (", ".join(f"{d} {why}" for d, why in route.excluded) or "none")
+            return _no_call(start, "MODEL_UNAVAILABLE", "circuit_open", message)
+        if now_ms >= start.deadline_ms:
+            return _no_call(start, "TIMEOUT_ERROR", "deadline", "its time was up before its call could start")
+        return await self._call(start, request, route.chosen, registry, now_ms)
+
+    async def _call(
+        self, start: Start, request: PromptRequest, deployment: Deployment, registry: Registry, now_ms: int
+    ) -> AttemptSucceeded | AttemptFailed:
+        key = None if deployment.api_key_env is None else self._environ.get(deployment.api_key_env)
+        if deployment.api_key_env is not None and not key:
+            message = f"the environment variable {deployment.api_key_env} holds no key"
+            return _failed(start, deployment, NO_CHARGE, "MODEL_UNAVAILABLE", "no_key", message, elsewhere=True)
+        limits = registry.configuration.limits
+        (candidate,) = bounded([deployment], request, limits.default_max_tokens)
+        left_s = (start.deadline_ms - now_ms) / 1000
+        reply = await exchange(
+            self._client,
+            Call(
+                endpoint=deployment.endpoint,
+                provider=deployment.provider,
+                provider_model=deployment.provider_model,
+                api_key=key,
+                request=request,
+                max_tokens=candidate.output_bound,
+                timeout_s=min(left_s, deployment.timeout_s or left_s),
+                max_answer_bytes=limits.max_answer_bytes,
+                traceparent=start.traceparent,
+            ),
+        )
+        if isinstance(reply, Refusal):
+            return self._refused(start, candidate, reply)
+        return self._answered(start, candidate, reply, (now_ms - start.received_ms) / 1000)
+
+    def _answered(self, start: Start, candidate: Candidate, reply: Reply, queued_s: float) -> AttemptSucceeded:
+        deployment = candidate.deployment
+        self._health.saw_success(deployment.id)
+        return AttemptSucceeded(
+            tenant=start.tenant,
+            request_id=start.request_id,
+            attempt=start.attempt,
+            model=deployment.name,
+            deployment=deployment.id,
+            provider=deployment.provider,
+            answer=reply.answer,
+            charge=_incurred(candidate, reply.usage),
+            duration_s=round(reply.duration_s, 6),
+            queued_s=max(0.0, queued_s),
+            provider_request_id=reply.provider_request_id,
+        )
+
+    def _refused(self, start: Start, candidate: Candidate, refusal: Refusal) -> AttemptFailed:
+        deployment = candidate.deployment
+        if refusal.blames_model:
+            self._health.saw_failure(deployment.id, refusal.reason)
+        match refusal.billed:
+            case "none":
+                charge = NO_CHARGE
+            case "uncertain":
+                charge = charge_uncertain(candidate.bound_nano_usd, deployment.rates)
+            case "usage":
+                charge = _incurred(candidate, refusal.usage)
+        return _failed(
+            start,
+            deployment,
+            charge,
+            refusal.code,
+            refusal.reason,
+            refusal.message,
+            again=refusal.again,
+            elsewhere=refusal.elsewhere,
+            blames_model=refusal.blames_model,
+            retry_after_s=refusal.retry_after_s,
+            http_status=refusal.http_status,
+            provider_request_id=refusal.provider_request_id,
+            duration_s=round(refusal.duration_s, 6),
+        )
+
+
+def _by_preference(deployments: Sequence[Deployment], request: PromptRequest) -> list[list[Deployment]]:
+    """Group candidates by model name in the request's order; `auto` prefers none."""
+    if "auto" in request.models:
+        return [list(deployments)]
+    return [list(group) for _, group in groupby(deployments, key=lambda d: d.name)]
+
+
+def _incurred(candidate: Candidate, usage: Usage | None) -> Charge:
+    deployment = candidate.deployment
+    if deployment.rates is None:
+        return NO_CHARGE
+    window, most = deployment.context_window, deployment.max_output_tokens
+    possible = None if window is None else window + (most or window)
+    return charge_incurred(
+        usage, deployment.rates, candidate.input_bound, candidate.output_bound, most_possible_tokens=possible
+    )
+
+
+def _no_call(start: Start, code: ErrorCode, reason: Reason, message: str) -> AttemptFailed:
+    return AttemptFailed(
+        tenant=start.tenant,
+        request_id=start.request_id,
+        attempt=start.attempt,
+        code=code,
+        reason=reason,
+        message=message,
+        again=False,
+        elsewhere=False,
+    )
+
+
+def _failed(  # noqa: PLR0913 - what there is to tell of a failure
+    start: Start,
+    deployment: Deployment,
+    charge: Charge,
+    code: ErrorCode,
+    reason: Reason,
+    message: str,
+    *,
+    elsewhere: bool,
+    again: bool = False,
+    blames_model: bool = False,
+    retry_after_s: float | None = None,
+    http_status: int | None = None,
+    provider_request_id: str | None = None,
+    duration_s: float = 0.0,
+) -> AttemptFailed:
+    return AttemptFailed(
+        tenant=start.tenant,
+        request_id=start.request_id,
+        attempt=start.attempt,
+        model=deployment.name,
+        deployment=deployment.id,
+        provider=deployment.provider,
+        code=code,
+        reason=reason,
+        message=message,
+        again=again,
+        elsewhere=elsewhere,
+        blames_model=blames_model,
+        charge=charge,
+        retry_after_s=retry_after_s,
+        http_status=http_status,
+        provider_request_id=provider_request_id,
+        duration_s=duration_s,
+    )

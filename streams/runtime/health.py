@@ -1,0 +1,141 @@
+"""What this worker knows of the deployments' health: what HEALTH published, and what it has just seen itself."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from pydantic import ValidationError
+
+from schemas.health import CircuitState, ModelHealth, Observation
+from streams.core.homes import partition_of
+from streams.runtime.ports import Clock, Outgoing
+from streams.runtime.ports import Log as EventLog
+
+OBSERVE_EVERY_S = 1.0
+READ_TIMEOUT_MS = 1_000
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class Seen:
+    """One deployment, as this worker sees it."""
+
+    circuit: CircuitState = "closed"
+    failures_in_a_row: int = 0
+    suspected_until_ms: int = 0
+    successes: int = 0
+    failures: dict[str, int] = field(default_factory=dict)
+
+
+class HealthView:
+    """Which deployments are out, for this worker's choices.
+
+    A deployment is out while `model.health` says that its circuit is open, and at once when this worker has seen
+    `max_failures` failures in a row; unless HEALTH confirms it, that suspicion ends after one `health_check_interval`.
+    """
+
+    def __init__(self, clock: Clock, worker: str, *, max_failures: int, check_interval_s: float) -> None:
+        """`worker` names this worker in its observations."""
+        self._clock, self._worker = clock, worker
+        self._max_failures, self._suspicion_ms = max_failures, round(check_interval_s * 1000)
+        self._seen: dict[str, Seen] = {}
+
+    def is_out(self, deployment: str) -> bool:
+        """Whether no call should go there."""
+        seen = self._seen.get(deployment)
+        return seen is not None and (seen.circuit == "open" or self._clock.now_ms() < seen.suspected_until_ms)
+
+    def circuit_open(self, deployment: str) -> bool:
+        """Whether HEALTH has opened its circuit."""
+        seen = self._seen.get(deployment)
+        return seen is not None and seen.circuit == "open"
+
+    def saw_success(self, deployment: str) -> None:
+        """Count an answer."""
+        seen = self._seen.setdefault(deployment, Seen())
+        seen.successes += 1
+        seen.failures_in_a_row = 0
+
+    def saw_failure(self, deployment: str, reason: str) -> None:
+        """Count a failure that the deployment is to blame for."""
+        seen = self._seen.setdefault(deployment, Seen())
+        seen.failures[reason] = seen.failures.get(reason, 0) + 1
+        seen.failures_in_a_row += 1
+        if seen.failures_in_a_row >= self._max_failures:
+            seen.suspected_until_ms = self._clock.now_ms() + self._suspicion_ms
+            seen.failures_in_a_row = 0
+
+    def learn(self, health: ModelHealth) -> None:
+        """Take over what HEALTH has concluded. Closing a circuit that was open ends a suspicion, too."""
+        seen = self._seen.setdefault(health.deployment, Seen())
+        if seen.circuit == "open" and health.circuit == "closed":
+            seen.suspected_until_ms = 0
+            log.info("circuit closed", deployment=health.deployment)
+        elif seen.circuit == "closed" and health.circuit == "open":
+            log.warning("circuit open", deployment=health.deployment, reason=health.last_reason)
+        seen.circuit = health.circuit
+
+    def take_observations(self) -> list[Observation]:
+        """Return what was seen since the last time, one observation per deployment that had calls."""
+        now_ms = self._clock.now_ms()
+        taken = []
+        for deployment, seen in self._seen.items():
+            if seen.successes or seen.failures:
+                taken.append(
+                    Observation(
+                        deployment=deployment,
+                        worker=self._worker,
+                        successes=seen.successes,
+                        failures=seen.failures,
+                        failures_in_a_row=seen.failures_in_a_row,
+                        at_ms=now_ms,
+                    )
+                )
+                seen.successes, seen.failures = 0, {}
+        return taken
+
+    def checked(self, deployment: str, result: Literal["passed", "failed"]) -> Observation:
+        """Return the observation that an active check makes."""
+        return Observation(deployment=deployment, worker=self._worker, check=result, at_ms=self._clock.now_ms())
+
+
+async def tell(seen: list[Observation], events: EventLog, topic: str, partitions: int) -> None:
+    """Publish observations, each to its deployment's partition. Losing one loses counts, no decision."""
+    if seen:
+        await events.publish_progress(
+            [
+                Outgoing(
+                    topic,
+                    o.deployment.encode(),
+                    o.model_dump_json().encode(),
+                    partition_of(o.deployment.encode(), partitions),
+                )
+                for o in seen
+            ]
+        )
+
+
+async def follow(view: HealthView, connection: Mapping[str, Any], topic: str, partitions: int) -> None:
+    """Read `model.health` from its beginning into `view`, for ever, outside any group."""
+    consumer = AIOKafkaConsumer(**connection, group_id=None, auto_offset_reset="earliest", enable_auto_commit=False)
+    await consumer.start()
+    try:
+        consumer.assign([TopicPartition(topic, p) for p in range(partitions)])
+        while True:
+            batches = await consumer.getmany(timeout_ms=READ_TIMEOUT_MS)
+            for records in batches.values():
+                for record in records:
+                    if record.value is not None:
+                        _learn(view, record.value)
+    finally:
+        await consumer.stop()
+
+
+def _learn(view: HealthView, value: bytes) -> None:
+    try:
+        view.learn(ModelHealth.model_validate_json(value))
+    except ValidationError as error:
+        log.warning("not understood on model.health", problems=error.error_count())
