@@ -8,6 +8,8 @@ Path = tuple[str | int, ...]
 """Where a value stands: `("models", 0, "endpoint")`; written `models[0].endpoint`."""
 
 _SHOWN_CHARACTERS = 60
+_NAME_CHARACTERS = 200
+_NOT_PRINTABLE = re.compile(r"[^ -~]")
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,60}")
 _SECRET_NAME = re.compile(r"passw|pwd|key|secret|token|credential|bearer", re.IGNORECASE)
 _COUNTS_AND_PRICES = frozenset(
@@ -37,11 +39,13 @@ class Mistake:
     variable: str | None = None  # the environment variable that set the value
 
     def __str__(self) -> str:
-        return ": ".join(part for part in (self._where(), self.value, self.problem) if part)
+        line = ": ".join(part for part in (self._where(), self.value, self.problem) if part)
+        return _NOT_PRINTABLE.sub(lambda found: json.dumps(found[0])[1:-1], line)
 
     def _where(self) -> str:
         if self.variable is not None:
-            return f"{self.variable} ({self.path})" if self.path else self.variable
+            variable = self.variable if len(self.variable) <= _NAME_CHARACTERS else quoted(self.variable)
+            return f"{variable} ({self.path})" if self.path else variable
         if self.line is None:
             return self.path
         position = f"line {self.line}" if self.column is None else f"line {self.line}, column {self.column}"

@@ -327,3 +327,12 @@ def test_what_looks_like_a_key_is_masked_wherever_it_stands() -> None:
 def test_a_mistake_is_one_line_of_printable_ascii() -> None:
     for line in lines('"\\x85é\\u2028": "\\n"\nunknown_tenants: "\\n\\u2028"\ncache: {"a\\r": 1}\n'):
         assert re.fullmatch(r"[ -~]+", line)
+
+
+def test_a_strange_variable_or_parser_message_is_escaped_too() -> None:
+    environ = {"ORCHESTRATOR_A__\nB": "1", "ORCHESTRATOR_CACHE__TTL": "&\u00a1", "ORCHESTRATOR_C__" + "x" * 300: "1"}
+    assert sorted(lines("{}", environ)) == [
+        '"ORCHESTRATOR_C__' + "x" * 44 + '..." (c): unknown key; the nearest known one is cache',
+        "ORCHESTRATOR_A__\\nB (a): unknown key; the nearest known one is state",
+        "ORCHESTRATOR_CACHE__TTL (cache.ttl): not YAML: expected alphabetic or numeric character, but found '\\u00a1'",
+    ]
