@@ -145,7 +145,7 @@ class Pen:
         """Return the rows after all that was written."""
         case = self.case
         decision = Decision(case.topic, case.offset, case.time_ms, case.now_ms, tuple(self.facts))
-        home = Home(self.seq, max(case.home.clock_ms, case.time_ms))
+        home = Home(self.seq, max(case.home.clock_ms, case.time_ms), case.configuration.kafka.partitions)
         return Verdict(recorded(self.request, decision), self.account, home, decision)
 
 

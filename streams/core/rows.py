@@ -31,10 +31,14 @@ ACCOUNT_PREFIX = b"account/"
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """One home partition: `seq` is the last ledger entry's, `clock_ms` its event time."""
+    """One home partition: `seq` is the last ledger entry's, `clock_ms` its event time.
+
+    `partitions`: P when the row was written. P decides where everything lives, so it never changes.
+    """
 
     seq: int = 0
     clock_ms: int = 0
+    partitions: int = 0
 
 
 def account_key(tenant: str) -> bytes:
@@ -74,7 +78,7 @@ def _part(text: str) -> bytes:
 
 def encode_home(home: Home) -> bytes:
     """Write a home partition's row."""
-    return orjson.dumps([home.seq, home.clock_ms])
+    return orjson.dumps([home.seq, home.clock_ms, home.partitions])
 
 
 def decode_home(value: bytes) -> Home:

@@ -27,9 +27,7 @@ def usage_of_openai(told: object) -> Usage | None:
     output = _output_of(told.get("total_tokens"), prompt, completion, reasoning)
     if output is None or reasoning > output or cached > prompt:
         return None
-    return Usage(
-        input_tokens=prompt, cache_read_input_tokens=cached, output_tokens=output, reasoning_tokens=reasoning
-    )
+    return Usage(input_tokens=prompt, cache_read_input_tokens=cached, output_tokens=output, reasoning_tokens=reasoning)
 
 
 def _output_of(total: object, prompt: int, completion: int, reasoning: int) -> int | None:

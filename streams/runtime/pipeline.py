@@ -52,6 +52,8 @@ HEALTH = "health"
 
 ConsumedTopic = Literal["prompt.requests", "prompt.progress", "model.observations"]
 
+HOPELESS = 1
+
 DEADLINE_GRACE_MS = 1_000
 """A call ends by itself at the deadline and says how; only where it does not, the request expires without its word."""
 
@@ -88,7 +90,7 @@ class Pipeline:
         self._configuration: Configuration = registry(clock.now_ms()).configuration
         bounds = self._configuration.limits
         self._limits = Limits(bounds.max_request_bytes, float(bounds.max_timeout_s))
-        self._log, self._store, self._clock = log, store, clock
+        self._log, self._store, self._clock, self._process = log, store, clock, process
         self._lease = Lease()
         self._journal = Journal(log, store, process, self._lease)
         self._calls = Calls(
@@ -394,6 +396,7 @@ class Pipeline:
         redriven once FINISH has read everything that was in the log by now.
         """
         await self.drain()
+        self._require_same_p(partitions)
         gained = partitions - self._lease.partitions
         behind = {p for p in self._to_redrive if p in partitions}
         self._calls.keep(partitions)
@@ -405,6 +408,14 @@ class Pipeline:
         self._lease.renew(generation, partitions)
         self._journal.resume()
         self._redrive_wanted.set()
+
+    def _require_same_p(self, partitions: frozenset[int]) -> None:
+        configured = self._configuration.kafka.partitions
+        for partition in sorted(partitions):
+            home = self._journal.read(ACCOUNTS, partition, rows.HOME_KEY, rows.decode_home)
+            if home is not None and home.partitions != configured:
+                why = f"kafka.partitions is {configured}, and was {home.partitions} when requests were decided: P never changes"
+                self._process.exit(HOPELESS, why)
 
     def _recall(self, partitions: frozenset[int]) -> None:
         """Read what is open in the partitions held now; keep the prompts that are at hand."""
