@@ -153,7 +153,7 @@ def _no_call(start: Start, code: ErrorCode, reason: Reason, message: str) -> Att
     )
 
 
-def _failed(  # noqa: PLR0913 - what there is to tell of a failure
+def _failed(
     start: Start,
     deployment: Deployment,
     charge: Charge,

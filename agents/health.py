@@ -38,7 +38,7 @@ async def publish_observations(view: HealthView, log: Log, topic: str, partition
         await tell(view.take_observations(), log, topic, partitions)
 
 
-async def check_those_out(  # noqa: PLR0913 - its ports
+async def check_those_out(
     configuration: Configuration,
     registry: Callable[[int], Registry],
     *,
@@ -50,7 +50,8 @@ async def check_those_out(  # noqa: PLR0913 - its ports
     log: Log,
     topic: str,
 ) -> None:
-    """Check every `health_check_interval` the deployments that are out and belong to a partition held here. Runs for ever."""
+    """Check every `health_check_interval` the deployments that are out and belong to a partition held here. Runs for
+    ever."""
     rules, partitions = configuration.load_balancer, configuration.kafka.partitions
     while True:
         await asyncio.sleep(float(rules.health_check_interval))

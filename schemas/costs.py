@@ -10,8 +10,8 @@ from schemas.usage import CostLine, Price, Usage, UsageSource
 class CostEvent(RequestEvent):
     """`cost.incurred.v1`, `cost.uncertain.v1` or `cost.adjusted.v1`: one physical call that may have been billed.
 
-    `uncertain` books the upper bound; `adjusted` carries the signed difference once the truth is known, without `usage`.
-    `model` and `deployment` are absent where a crash hid which deployment the attempt had reached.
+    `uncertain` books the upper bound; `adjusted` carries the signed difference once the truth is known, without
+    `usage`. `model` and `deployment` are absent where a crash hid which deployment the attempt had reached.
     """
 
     attempt: PositiveInt

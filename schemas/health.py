@@ -11,8 +11,8 @@ from schemas.units import DeploymentId, Milliseconds
 class Observation(Value):
     """Topic `model.observations`, key: deployment. One worker's outcomes of one deployment since its last observation.
 
-    `failures_in_a_row` is the worker's own count at the end of the interval, 0 after a success. `check` is the result of
-    an active check by the deployment's HEALTH owner, when this observation is one.
+    `failures_in_a_row` is the worker's own count at the end of the interval, 0 after a success. `check` is the result
+    of an active check by the deployment's HEALTH owner, when this observation is one.
     """
 
     type: Literal["model.observed.v1"] = "model.observed.v1"

@@ -65,7 +65,8 @@ def turned_to(account: Account, limits: Sequence[tuple[str, int]], moment_ms: in
     """Return the account with the windows that `moment_ms` lies in, and their ids.
 
     `limits` are (kind, nano-USD) pairs of the tenant's budgets; none means one window `none` without a limit. A window
-    keeps the limit that it has (`with_limits` changes it). Windows that are over go, once nothing is reserved or uncertain in them.
+    keeps the limit that it has (`with_limits` changes it). Windows that are over go, once nothing is reserved or
+    uncertain in them.
     """
     clock = max(account.clock_ms, moment_ms)
     wanted = tuple((window_id(kind, clock), limit) for kind, limit in limits) or ((NO_WINDOW, None),)

@@ -1,7 +1,7 @@
 """Whether a prompt request is let in: the decision of DECIDE (DESIGN §3, step 1).
 
-In this order: tenant, deadline, candidates, the price cap of the request itself, rate limit, money. What is refused here
-never called anybody.
+In this order: tenant, deadline, candidates, the price cap of the request itself, rate limit, money. What is refused
+here never called anybody.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -18,7 +18,8 @@ from streams.core.request import Intake, Request
 
 
 def deadline_of(request: PromptRequest, received_ms: int, configuration: Configuration) -> int:
-    """Return when the request's time is up: its own `timeout_s`, or the configured one, after it was first published."""
+    """Return when the request's time is up: its own `timeout_s`, or the configured one, after it was first
+    published."""
     timeout_s = request.timeout_s if request.timeout_s is not None else float(configuration.orchestrator.timeout)
     return received_ms + round(timeout_s * 1000)
 

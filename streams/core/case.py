@@ -97,7 +97,8 @@ class Pen:
         self.account = replace(self.account, tat_ns=tat_ns)
 
     def close_hold(self, kind: Literal["incurred", "uncertain"] | None, amount: int) -> None:
-        """Close the open hold: book `amount` under a cost event of `kind`, or release it all where nothing was billed."""
+        """Close the open hold: book `amount` under a cost event of `kind`, or release it all where nothing was
+        billed."""
         open_hold = self.request.hold
         if open_hold is None:
             return

@@ -1,7 +1,7 @@
 """What becomes of a request when one of its attempts has ended: the decision of FINISH (DESIGN §3, step 3).
 
-Fold once (DESIGN §4, rule 4): an attempt is booked when its row has no booking for it; an uncertain booking is corrected by the
-first certain outcome; everything else changes nothing, at whatever offset it comes.
+Fold once (DESIGN §4, rule 4): an attempt is booked when its row has no booking for it; an uncertain booking is
+corrected by the first certain outcome; everything else changes nothing, at whatever offset it comes.
 """
 
 from typing import Any, assert_never

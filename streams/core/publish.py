@@ -1,6 +1,7 @@
 """The events that a decision publishes: a pure function of the decision and of the record it was made on.
 
-So a repetition gives the same ids and the same bytes (DESIGN §2, G2). The schemas in `schemas/` say what each looks like.
+So a repetition gives the same ids and the same bytes (DESIGN §2, G2). The schemas in `schemas/` say what each looks
+like.
 """
 
 from collections.abc import Iterator, Mapping
@@ -53,7 +54,8 @@ class Output:
 
 
 def outputs_of(request: Request, decision: Decision, event: Progress | None) -> list[Output]:
-    """Return what one decision publishes, in order. `event` is the progress record that it was made on, if it was one."""
+    """Return what one decision publishes, in order. `event` is the progress record that it was made on, if it was
+    one."""
     intake = request.intake
     events = [made for fact in decision.facts for made in _events(intake, decision, fact, event)]
     return [_output(channel, body, intake) for channel, body in events]
@@ -85,7 +87,7 @@ def conflict(intake: Intake, *, time_ms: int) -> Output:
     return _stateless_error(intake, time_ms, "INVALID_REQUEST", message, {"reason": "request_id_conflict"})
 
 
-def dead_letter(  # noqa: PLR0913 - a record's coordinates and content
+def dead_letter(
     letter: DeadLetter,
     *,
     topic: Literal["prompt.requests", "prompt.progress", "model.observations"],
@@ -184,7 +186,7 @@ def _envelope(intake: Intake, decision: Decision, type_: str, what: str) -> dict
     }
 
 
-def _entries(  # noqa: PLR0913 - the columns of a ledger entry
+def _entries(
     intake: Intake,
     decision: Decision,
     type_: str,

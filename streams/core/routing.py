@@ -19,8 +19,8 @@ def choose_route(
 ) -> Route:
     """Choose by round-robin in the first group that has anybody, deployments not yet tried for this request first.
 
-    `groups` are the deployments per model name, in the request's order of preference; `out`: those whose circuit is open;
-    `turn` counts the choices made here.
+    `groups` are the deployments per model name, in the request's order of preference; `out`: those whose circuit is
+    open; `turn` counts the choices made here.
     """
     excluded = tuple((d.id, "circuit_open") for group in groups for d in group if d.id in out)
     for avoid in (tried, ()):

@@ -1,4 +1,5 @@
-"""Calls to providers that run in this process. A call never writes a table: its outcome is an event on `prompt.progress`."""
+"""Calls to providers that run in this process. A call never writes a table: its outcome is an event on
+`prompt.progress`."""
 
 import asyncio
 from collections.abc import Callable
@@ -31,7 +32,7 @@ class Caller(Protocol):
 class Calls:
     """The attempts that this process has planned, holds ready or runs; what is not here, nobody here runs."""
 
-    def __init__(  # noqa: PLR0913 - its ports
+    def __init__(
         self, caller: Caller, log: Log, process: Process, *, requests: str, progress: str, limits: Limits
     ) -> None:
         """`requests` and `progress` are topic names."""
@@ -57,7 +58,8 @@ class Calls:
             del self._attempts[_key(start)]
 
     def keep(self, partitions: frozenset[int]) -> None:
-        """Forget what was planned for partitions that are gone. Running calls go on: their results count wherever they come from."""
+        """Forget what was planned for partitions that are gone. Running calls go on: their results count wherever they
+        come from."""
         for key in [k for k, state in self._attempts.items() if state == "planned" and k[0] not in partitions]:
             del self._attempts[key]
 
@@ -81,7 +83,7 @@ class Calls:
         )
         try:
             await self._log.publish_progress([record])
-        except Exception as error:  # noqa: BLE001 - an outcome that may be lost: the redrive after a restart repairs it
+        except Exception as error:
             self._process.exit(TRY_AGAIN, f"cannot know whether an outcome was stored: {error!r}")
         self._attempts.pop(_key(start), None)
 

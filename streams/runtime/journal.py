@@ -1,8 +1,8 @@
 """The write path: one journal per worker, in plan order, with group commit (DESIGN §4, rules 1–3).
 
 Records are planned in order into the open group. A released group goes through four steps, each after the same step of
-all earlier groups: its rows are appended to the changelogs; once the broker has them they enter RocksDB; its outputs are
-published; its records are acknowledged and its calls let go. Several groups are on their way at once.
+all earlier groups: its rows are appended to the changelogs; once the broker has them they enter RocksDB; its outputs
+are published; its records are acknowledged and its calls let go. Several groups are on their way at once.
 
 All rows of a group in one partition are one record batch, so a crash keeps a group's decisions whole or not at all
 (docs/decisions/0002-atomic-groups.md). A key written twice in a group is stored once.
@@ -52,7 +52,8 @@ class Planned:
 
 @dataclass(slots=True, eq=False)
 class Group:
-    """Decisions that are stored together. `effects` run when all of it is acknowledged, or when the lease is renewed."""
+    """Decisions that are stored together. `effects` run when all of it is acknowledged, or when the lease is
+    renewed."""
 
     generation: int
     rows: dict[tuple[str, int], dict[bytes, bytes | None]] = field(default_factory=dict)
@@ -140,7 +141,8 @@ class Journal:
             self._in_flight.popleft().result()
 
     async def drain(self) -> None:
-        """Drop what is planned and not released, wait for the groups on their way. Ends the process when that takes long.
+        """Drop what is planned and not released, wait for the groups on their way. Ends the process when that takes
+        long.
 
         Called in LIMBO, before the group is rejoined: rows of this generation must not arrive behind the next owner's.
         """
@@ -169,7 +171,7 @@ class Journal:
         try:
             await self._append(group, earlier)
             await self._publish(group, earlier)
-        except Exception as error:  # noqa: BLE001 - whatever it was, nobody knows what is stored: redelivery repairs it
+        except Exception as error:
             self._process.exit(TRY_AGAIN, f"cannot know whether a group was stored: {error!r}")
         self._acknowledge(group)
 

@@ -1,9 +1,10 @@
-"""Everything of one worker that is not Kafka, Faust or HTTP: the stages, the journal, the lease, calls, timers, redrive.
+"""Everything of one worker that is not Kafka, Faust or HTTP: the stages, the journal, the lease, calls, timers,
+redrive.
 
     prompt.requests ─▶ DECIDE ─▶ calls ─▶ prompt.progress ─▶ FINISH ─▶ responses, errors, costs, ledger
 
-It decides nothing itself: `streams.core` does. It reads and writes rows, publishes what the core says, and remembers which
-attempts this process runs.
+It decides nothing itself: `streams.core` does. It reads and writes rows, publishes what the core says, and remembers
+which attempts this process runs.
 """
 
 import asyncio
@@ -74,7 +75,7 @@ class OpenRequest:
 class Pipeline:
     """One worker's part of the pipeline. An adapter (Faust, or the simulator) feeds it and tells it of rebalances."""
 
-    def __init__(  # noqa: PLR0913 - its ports
+    def __init__(
         self,
         *,
         registry: Callable[[int], Registry],
@@ -414,8 +415,8 @@ class Pipeline:
         for partition in sorted(partitions):
             home = self._journal.read(ACCOUNTS, partition, rows.HOME_KEY, rows.decode_home)
             if home is not None and home.partitions != configured:
-                why = f"kafka.partitions is {configured}, and was {home.partitions} when requests were decided: P never changes"
-                self._process.exit(HOPELESS, why)
+                why = f"kafka.partitions is {configured}, and was {home.partitions} when requests were decided: P never
+                changes" self._process.exit(HOPELESS, why)
 
     def _recall(self, partitions: frozenset[int]) -> None:
         """Read what is open in the partitions held now; keep the prompts that are at hand."""

@@ -1,5 +1,5 @@
-"""What the write path needs from the world: a log, a store, a clock, a provider. Kafka and RocksDB are one answer to it,
-the simulator (`tests/simulation`) is another."""
+"""What the write path needs from the world: a log, a store, a clock, a provider. Kafka and RocksDB are one answer to
+it, the simulator (`tests/simulation`) is another."""
 
 from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -50,7 +50,8 @@ class Source(Protocol):
         ...
 
     def ack(self, records: Sequence[Record]) -> None:
-        """Let the offsets of `records` be committed. Called in offset order per partition, never from another generation."""
+        """Let the offsets of `records` be committed. Called in offset order per partition, never from another
+        generation."""
         ...
 
 
@@ -67,7 +68,8 @@ class Log(Protocol):
         ...
 
     async def publish(self, records: Sequence[Outgoing]) -> None:
-        """Publish in order and return when the broker has all of them. Fenced like `append_rows`; raises when unknown."""
+        """Publish in order and return when the broker has all of them. Fenced like `append_rows`; raises when
+        unknown."""
         ...
 
     async def publish_progress(self, records: Sequence[Outgoing]) -> None:

@@ -1,4 +1,5 @@
-"""The deployments of a configuration, priced for a day: from the configuration itself, else from the public price list."""
+"""The deployments of a configuration, priced for a day: from the configuration itself, else from the public price
+list."""
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime

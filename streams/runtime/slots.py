@@ -2,6 +2,8 @@
 
 import fcntl
 import os
+import re
+import socket
 from pathlib import Path
 
 MOST_SLOTS = 1_000
@@ -20,7 +22,10 @@ class Slot:
 
 
 def take_slot(root: Path, name: str | None) -> Slot:
-    """Take the slot `name`, or the first free one of `worker-1`, `worker-2`, … under `root`.
+    """Take the slot `name`, or the first free one of `<host>-1`, `<host>-2`, … under `root`.
+
+    The host is part of the name because the group knows its members by it, and hosts may have state volumes of their
+    own.
 
     Raises `SlotInUseError` when it is taken, `OSError` when its directory cannot be written.
     """
@@ -29,8 +34,9 @@ def take_slot(root: Path, name: str | None) -> Slot:
         if slot is None:
             raise SlotInUseError(f"worker {name} is running already (state directory {root / name})")
         return slot
+    host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:48] or "worker"
     for number in range(1, MOST_SLOTS + 1):
-        slot = _take(root / f"worker-{number}")
+        slot = _take(root / f"{host}-{number}")
         if slot is not None:
             return slot
     raise SlotInUseError(f"all {MOST_SLOTS} workers under {root} are running already")

@@ -20,7 +20,8 @@ class Timers:
         self._earlier = asyncio.Event()
 
     def set(self, moment_ms: int, key: RequestKey) -> None:
-        """Fire for `key` at `moment_ms`. Timers are never taken back: one that means nothing any more is looked up in vain."""
+        """Fire for `key` at `moment_ms`. Timers are never taken back: one that means nothing any more is looked up in
+        vain."""
         if not self._heap or moment_ms < self._heap[0][0]:
             self._earlier.set()
         heapq.heappush(self._heap, (moment_ms, key))
