@@ -123,6 +123,7 @@ class Owner:
         self._proved_at = -1e9
         self._acked: dict[tuple[str, int], int] = {}
         self._uncommitted: dict[tuple[str, int], int] = {}
+        self._commit_lands_at = 0.0
         self._rebalance = asyncio.Event()
         self._stopping = False
 
@@ -193,16 +194,12 @@ class Owner:
             await self._rebalance.wait()
             await pipeline.drain()
             if self._random.random() < 0.7:
-                await self._commit()
+                self._commit()
 
     async def _join(self) -> Assignment:
         self._joining = True
         self._rebalance.clear()
-        sent_at = self.world.loop.time()
-        await asyncio.sleep(self.world.trip_s())
-        assignment = await self.group.join(self.worker, self._token)
-        await asyncio.sleep(self.world.trip_s())
-        self._proved_at = max(sent_at, self.world.loop.time() - self.world.weather.trip_s)
+        assignment = await self._synced()
         self._joining = False
         self._generation = assignment.generation
         self._partitions = assignment.partitions
@@ -211,6 +208,22 @@ class Owner:
             for source in self._sources.values():
                 source.waiting.clear()
         return assignment
+
+    async def _synced(self) -> Assignment:
+        """JoinGroup, then SyncGroup, which proves the membership; again if the next rebalance has begun meanwhile."""
+        while True:
+            await asyncio.sleep(self.world.trip_s())
+            assignment = await self.group.join(self.worker, self._token)
+            await asyncio.sleep(self.world.trip_s())
+            sent_at = self._now()
+            await asyncio.sleep(self.world.trip_s())
+            answer = self.group.heartbeat(self.worker, self._token, assignment.generation)
+            await asyncio.sleep(self.world.trip_s())
+            if answer == "unknown":
+                self._exit(75, "the group does not know this member")
+            if answer == "ok":
+                self._proved_at = sent_at
+                return assignment
 
     async def _recovered(self, assignment: Assignment) -> bool:
         """Replay the changelogs; False if a rebalance comes first."""
@@ -306,20 +319,27 @@ class Owner:
 
     async def _commit_soon(self) -> None:
         await asyncio.sleep(self.world.weather.commit_s * (0.2 + self._random.random() * 0.8))
-        await self._commit()
+        self._commit()
 
-    async def _commit(self) -> None:
+    def _commit(self) -> None:
+        """Send the offsets; the request arrives behind earlier ones, whatever becomes of this process."""
         offsets, self._uncommitted = self._uncommitted, {}
         if offsets:
-            generation = self._generation
-            await asyncio.sleep(self.world.trip_s())
-            self.group.commit(self.worker, self._token, generation, offsets)
+            self._commit_lands_at = max(self._commit_lands_at, self._now() + self.world.trip_s())
+            self.world.loop.at_world(
+                self._commit_lands_at - self._now(),
+                self.group.commit,
+                self.worker,
+                self._token,
+                self._generation,
+                offsets,
+            )
 
     async def _stop(self) -> None:
         if self.pipeline is not None:
             await self.pipeline.stop(5.0)
-            await self._commit()
-        await asyncio.sleep(self.world.trip_s())
+            self._commit()
+        await asyncio.sleep(max(0.0, self._commit_lands_at - self._now()) + self.world.trip_s())
         self.group.leave(self.worker, self._token)
         self._exit(0, "stopped")
 
