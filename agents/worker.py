@@ -102,7 +102,7 @@ async def _require_agreement(app: WorkerApp, configuration: Configuration, topic
     digest = configuration.home_digest()
     others = strangers(await members_of(topics.app_id, app.connection), digest)
     if others:
-        why = "running workers place requests by other rules (kafka.partitions, tenants with limits): stop them all
+        why = "running workers place requests by other rules (kafka.partitions, limited tenants): stop them first"
         first" app.process.exit(HOPELESS, f"{why}; they are {', '.join(others)}")
 
 

@@ -83,7 +83,7 @@ class Calls:
         )
         try:
             await self._log.publish_progress([record])
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - an outcome that may be lost: a restart repairs it
             self._process.exit(TRY_AGAIN, f"cannot know whether an outcome was stored: {error!r}")
         self._attempts.pop(_key(start), None)
 

@@ -171,7 +171,7 @@ class Journal:
         try:
             await self._append(group, earlier)
             await self._publish(group, earlier)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - nobody knows what is stored: redelivery repairs it
             self._process.exit(TRY_AGAIN, f"cannot know whether a group was stored: {error!r}")
         self._acknowledge(group)
 

@@ -415,8 +415,8 @@ class Pipeline:
         for partition in sorted(partitions):
             home = self._journal.read(ACCOUNTS, partition, rows.HOME_KEY, rows.decode_home)
             if home is not None and home.partitions != configured:
-                why = f"kafka.partitions is {configured}, and was {home.partitions} when requests were decided: P never
-                changes" self._process.exit(HOPELESS, why)
+                why = f"kafka.partitions is {configured}, and was {home.partitions} when requests were decided"
+                self._process.exit(HOPELESS, f"{why}: P never changes")
 
     def _recall(self, partitions: frozenset[int]) -> None:
         """Read what is open in the partitions held now; keep the prompts that are at hand."""
