@@ -153,7 +153,7 @@ def _no_call(start: Start, code: ErrorCode, reason: Reason, message: str) -> Att
     )
 
 
-def _failed(
+def _failed(  # noqa: PLR0917 - what there is to tell of a failure
     start: Start,
     deployment: Deployment,
     charge: Charge,

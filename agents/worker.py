@@ -74,12 +74,8 @@ async def _run(configuration: Configuration, environ: Mapping[str, str], slot: S
 
     partitions = kafka.partitions
     app.host(pipeline, ready)
-    app.also(
-        "reading model.health", follow(view, app.connection, topics.health, partitions)
-    )
-    app.also(
-        "publishing observations", health.publish_observations(view, app.kafka, topics.observations, partitions)
-    )
+    app.also("reading model.health", follow(view, app.connection, topics.health, partitions))
+    app.also("publishing observations", health.publish_observations(view, app.kafka, topics.observations, partitions))
     app.also(
         "checking deployments",
         health.check_those_out(
@@ -103,7 +99,7 @@ async def _require_agreement(app: WorkerApp, configuration: Configuration, topic
     others = strangers(await members_of(topics.app_id, app.connection), digest)
     if others:
         why = "running workers place requests by other rules (kafka.partitions, limited tenants): stop them first"
-        first" app.process.exit(HOPELESS, f"{why}; they are {', '.join(others)}")
+        app.process.exit(HOPELESS, f"{why}; they are {', '.join(others)}")
 
 
 def _settings(configuration: Configuration, environ: Mapping[str, str], slot: Slot, topics: Topics) -> WorkerSettings:

@@ -1,6 +1,6 @@
 """What every event has in common."""
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.units import RequestId, Tenant
 
@@ -28,4 +28,4 @@ class RequestEvent(Event):
 
     tenant: Tenant
     request_id: RequestId
-    metadata: dict[str, str] = {}
+    metadata: dict[str, str] = Field(default_factory=dict)

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import NonNegativeInt
+from pydantic import Field, NonNegativeInt
 
 from schemas.envelope import Event, Value
 from schemas.units import DeploymentId, Milliseconds
@@ -19,7 +19,7 @@ class Observation(Value):
     deployment: DeploymentId
     worker: str
     successes: NonNegativeInt = 0
-    failures: dict[str, NonNegativeInt] = {}
+    failures: dict[str, NonNegativeInt] = Field(default_factory=dict)
     failures_in_a_row: NonNegativeInt = 0
     check: Literal["passed", "failed"] | None = None
     at_ms: Milliseconds

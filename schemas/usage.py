@@ -55,7 +55,7 @@ class Price(Value):
 
     source: str
     version: str
-    rates: dict[str, str] = {}
+    rates: dict[str, str] = Field(default_factory=dict)
 
 
 UsageSource = Literal["provider", "estimated"]

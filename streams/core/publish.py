@@ -142,7 +142,7 @@ def _headers(body: Mapping[str, Any], traceparent: str | None) -> tuple[tuple[st
     return attributes if traceparent is None else (*attributes, (TRACEPARENT, traceparent.encode()))
 
 
-def _events(
+def _events(  # noqa: PLR0912 - one case per kind of fact
     intake: Intake, decision: Decision, fact: Fact, event: Progress | None
 ) -> Iterator[tuple[Channel, dict[str, Any]]]:
     match fact:
