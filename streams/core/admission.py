@@ -30,7 +30,7 @@ def decide(
     """Admit a request that has no row yet, or refuse it. Both are facts; both claim its id."""
     rules = case.configuration.tenant(prompt.tenant)
     found = candidates_for(prompt, registry, rules) if rules is not None else ()
-    candidates = () if isinstance(found, Unservable) else found
+    candidates = () if isinstance(found, Unservable) else _within(prompt.needs.max_cost_nano_usd, found)
     intake = Intake(
         tenant=prompt.tenant,
         request_id=prompt.request_id,
@@ -52,19 +52,25 @@ def decide(
         pen.refuse(0, "TIMEOUT_ERROR", "deadline", "its time was up before it could be decided", model=intake.model)
     elif isinstance(found, Unservable):
         pen.refuse(0, found.code, found.reason, found.message, **found.details)
+    elif not candidates:
+        _refuse_cap(pen, prompt.needs.max_cost_nano_usd, min(c.bound_nano_usd for c in found))
     else:
-        _admit(pen, prompt, rules, found)
+        _admit(pen, rules)
     return pen.verdict()
 
 
-def _admit(pen: Pen, prompt: PromptRequest, rules: TenantRules, candidates: tuple[Candidate, ...]) -> None:
+def _within(cap: int | None, candidates: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
+    """Return those of which one attempt stays within the request's own cap."""
+    return tuple(c for c in candidates if cap is None or c.bound_nano_usd <= cap)
+
+
+def _refuse_cap(pen: Pen, cap: int | None, bound: int) -> None:
+    message = f"max_cost_usd is below the {usd(bound)} USD that it may cost; lower max_tokens or raise the cap"
+    pen.refuse(bound, "BUDGET_EXCEEDED", "max_cost", message, bound_usd=usd(bound), max_cost_usd=usd(cap or 0))
+
+
+def _admit(pen: Pen, rules: TenantRules) -> None:
     intake, case = pen.request.intake, pen.case
-    cap = prompt.needs.max_cost_nano_usd
-    if cap is not None and cap < min(c.bound_nano_usd for c in candidates):
-        bound = usd(min(c.bound_nano_usd for c in candidates))
-        message = f"max_cost_usd is below the {bound} USD that it may cost; lower max_tokens or raise the cap"
-        pen.refuse(intake.hold, "BUDGET_EXCEEDED", "max_cost", message, bound_usd=bound, max_cost_usd=usd(cap))
-        return
     tat_ns, wait_ms = pen.account.tat_ns, 0
     if rules.rate_limit is not None:
         rate = gcra.Rate(rules.rate_limit.requests_per_minute, rules.rate_limit.burst_size)
