@@ -42,6 +42,8 @@ def decide(case: Case, request: Request, event: Progress) -> Verdict | None:
 def _book(pen: Pen, event: AttemptSucceeded | AttemptFailed) -> bool:
     """Book what an attempt cost, or correct what was booked for it; False where its truth is known already."""
     charge, booking = event.charge, pen.request.booking(event.attempt)
+    if pen.request.state == "waiting" and pen.request.attempt == event.attempt:
+        pen.write(AttemptStarted(event.attempt))  # somebody did call, and what a call cost is booked
     if booking is None:
         open_hold = pen.request.hold
         if open_hold is None or open_hold.attempt != event.attempt:
@@ -75,7 +77,7 @@ def _abandon_running(pen: Pen) -> None:
 
 
 def _failed(pen: Pen, event: AttemptFailed) -> bool:
-    runs = pen.request.state == "pending" and pen.request.attempt == event.attempt
+    runs = pen.request.state != "done" and pen.request.attempt == event.attempt
     if not _book(pen, event):
         return False
     if runs:
@@ -123,7 +125,8 @@ def _pause_ms(request: Request, event: AttemptFailed) -> int:
     """How long to wait before the same deployment is tried again: what the provider asks for, else the backoff."""
     if event.retry_after_s is not None:
         return round(event.retry_after_s * 1000)
-    backoff = min(BACKOFF_S * (1 << (request.failures - 1)), BACKOFF_MOST_S)
+    doublings = max(request.failures, 1) - 1  # where nobody could be called, nothing has failed yet
+    backoff = min(BACKOFF_S * (1 << doublings), BACKOFF_MOST_S)
     jitter = 1 - 0.25 * draw(request.intake.tenant, request.intake.request_id, event.attempt)
     return round(backoff * jitter * 1000)
 
