@@ -100,5 +100,20 @@ def settle(window: Window, hold: int, amount: int, *, certain: bool) -> Window:
 
 
 def adjust(window: Window, delta: int) -> Window:
-    """Correct an uncertain booking by the truth, once."""
-    return replace(window, spent=window.spent + delta, uncertain=window.uncertain - 1)
+    """Correct an uncertain booking by the truth, once. A truth above the bound is booked in full and flagged."""
+    return replace(
+        window,
+        spent=window.spent + delta,
+        uncertain=window.uncertain - 1,
+        overrun=window.overrun or (window.limit is not None and delta > 0),
+    )
+
+
+def stopped(account: Account, windows: Sequence[str]) -> Account:
+    """Return the account after an overrun: these windows have it too, whichever the money was booked in."""
+    return replace(
+        account,
+        windows=tuple(
+            replace(w, overrun=True) if w.id in windows and w.limit is not None else w for w in account.windows
+        ),
+    )

@@ -109,6 +109,8 @@ class Pen:
         if kind is None:
             self._write(HoldReleased(open_hold.attempt, open_hold.hold, lines))
             return
+        if amount > open_hold.hold:
+            self.account = accounts.stopped(self.account, self.current)
         self._write(HoldSettled(open_hold.attempt, open_hold.hold, amount, lines))
         self._write(Charged(kind, open_hold.attempt, amount))
 
@@ -121,6 +123,8 @@ class Pen:
         lines = tuple(
             self._line(accounts.adjust(w, delta)) for w in self._windows(self.request.windows.get(attempt, ()))
         )
+        if delta > 0:
+            self.account = accounts.stopped(self.account, self.current)
         self._write(BookingAdjusted(attempt, delta, lines))
         self._write(Charged("adjusted", attempt, delta))
 
