@@ -16,7 +16,7 @@ from schemas.usage import NO_CHARGE, Charge, CostLine, Price, Usage
 from streams.core import admission, outcome, publish
 from streams.core.account import Account
 from streams.core.case import Case, Verdict
-from streams.core.facts import Answered, Decision, Failed
+from streams.core.facts import Answered, Failed
 from streams.core.prices import Rates
 from streams.core.publish import Output
 from streams.core.registry import Deployment, Registry
@@ -149,6 +149,7 @@ class Desk:
     now_ms: int = NOW
     account: Account = field(default_factory=lambda: Account("acme"))
     home: Home = field(default_factory=Home)
+    requests: dict[str, Request] = field(default_factory=dict)
     offsets: dict[str, int] = field(default_factory=lambda: {"prompt.requests": 41, "prompt.progress": 6})
 
     def _case(self, topic: Any) -> Case:
@@ -165,20 +166,22 @@ class Desk:
             received_ms=self.now_ms if received_ms is None else received_ms,
             traceparent=TRACEPARENT,
         )
-        self.account, self.home = verdict.account, verdict.home
-        return verdict
+        return self._kept(verdict)
 
-    def hear(self, request: Request, event: Progress) -> Verdict | None:
-        """Decide on what became of it; None where nothing changes."""
-        verdict = outcome.decide(self._case("prompt.progress"), request, event)
-        if verdict is not None:
-            self.account, self.home = verdict.account, verdict.home
-        return verdict
+    def hear(self, event: Progress) -> Verdict | None:
+        """Decide on what became of a request; None where nothing changes."""
+        verdict = outcome.decide(self._case("prompt.progress"), self.requests[event.request_id], event)
+        return None if verdict is None else self._kept(verdict)
 
-    def must_hear(self, request: Request, event: Progress) -> Verdict:
-        """Decide on what became of it; it has to change something."""
-        verdict = self.hear(request, event)
+    def must_hear(self, event: Progress) -> Verdict:
+        """Decide on what became of a request; it has to change something."""
+        verdict = self.hear(event)
         assert verdict is not None
+        return verdict
+
+    def _kept(self, verdict: Verdict) -> Verdict:
+        self.requests[verdict.request.intake.request_id] = verdict.request
+        self.account, self.home = verdict.account, verdict.home
         return verdict
 
     def amounts(self) -> dict[str, tuple[int, int]]:
@@ -209,8 +212,3 @@ def told(output: Output) -> dict[str, Any]:
     """Return the JSON of an event."""
     body: dict[str, Any] = json.loads(output.value)
     return body
-
-
-def decisions_of(request: Request) -> list[Decision]:
-    """Return every decision about a request."""
-    return list(request.decisions)
