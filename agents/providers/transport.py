@@ -13,6 +13,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum, auto
+from functools import cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import SimpleNamespace
 from typing import Any
@@ -63,7 +64,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
 
     def __init__(self, *, limit: int, tls: ssl.SSLContext | None = None) -> None:
         self._limit = limit
-        self._tls = tls
+        self._tls = tls or _authorities()
         self._session: aiohttp.ClientSession | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -95,7 +96,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             connector = aiohttp.TCPConnector(
                 limit=self._limit,
                 keepalive_timeout=KEEPALIVE_S,
-                ssl=self._tls or httpx.create_ssl_context(),  # certifi's authorities, or those of SSL_CERT_FILE
+                ssl=self._tls,
             )
             self._session = aiohttp.ClientSession(
                 connector=connector,
@@ -234,6 +235,12 @@ def _timeout_of(request: httpx.Request) -> aiohttp.ClientTimeout:
         sock_connect=connect,
         sock_read=limits.get("read"),
     )
+
+
+@cache
+def _authorities() -> ssl.SSLContext:
+    """certifi's, or those of SSL_CERT_FILE. Tens of milliseconds: not within the first request's deadline."""
+    return httpx.create_ssl_context()
 
 
 def _tracing() -> aiohttp.TraceConfig:
