@@ -1,0 +1,318 @@
+"""The command line `orchestrator` (CONTRACT §4): its grammar, and how every command ends.
+
+Exit codes: 0; 1 a check failed, or starting again will not help; 2 bad usage or configuration, one line per mistake on
+standard error; 75 try again; 130 interrupted. What a command needs is imported when it runs: `--help` answers at once.
+"""
+# ruff: noqa: PLC0415 - see above
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from agents.commands.exits import FAILED, INTERRUPTED, WRONG, CommandError
+
+PROGRAM = "orchestrator"
+Result = TypeVar("Result")
+
+app = typer.Typer(
+    name=PROGRAM,
+    help="An event-sourced orchestrator for LLM prompts, on Kafka and Faust.",
+    epilog="A first run: orchestrator config check, orchestrator topics apply, orchestrator worker.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+topics_app = typer.Typer(help="Create the topics, or compare them with what they have to be.")
+config_app = typer.Typer(help="Check the configuration file, or print its JSON Schema.")
+app.add_typer(topics_app, name="topics")
+app.add_typer(config_app, name="config")
+
+
+class Level(StrEnum):
+    """From which level on log lines are written."""
+
+    DEBUG = "DEBUG"
+    INFO = "INFO"
+    WARNING = "WARNING"
+    ERROR = "ERROR"
+
+
+ConfigurationFile = Annotated[Path, typer.Option("--config", "-c", metavar="FILE", help="The configuration file.")]
+DEFAULT_FILE = Path("orchestrator.yaml")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; `arguments` are those of the process unless given."""
+    try:
+        result = app(args=arguments, prog_name=PROGRAM, standalone_mode=False)
+        sys.stdout.flush()
+    except CommandError as error:
+        _tell_mistakes(error.lines)
+        return error.code
+    except typer.Abort:
+        return INTERRUPTED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        _forget_standard_output()
+        return FAILED
+    except Exception as error:  # noqa: BLE001 - whatever it is, it ends as a line and a code
+        return _refused(error)
+    return result if isinstance(result, int) else 0
+
+
+@app.callback()
+def common(
+    context: typer.Context,
+    log_level: Annotated[
+        Level, typer.Option(case_sensitive=False, help="Log lines of this level and above, on standard error.")
+    ] = Level.INFO,
+) -> None:
+    """Ask models through Kafka: every prompt is an event, and so is every answer, error and cost."""
+    from streams.runtime import logs
+
+    # Commands for people tell themselves what went wrong; their libraries need not tell it first.
+    tells_itself = context.invoked_subcommand != "worker" and log_level is not Level.DEBUG
+    logs.configure(log_level, quiet="CRITICAL" if tells_itself else "WARNING")
+
+
+@app.command()
+def worker(
+    config: ConfigurationFile = DEFAULT_FILE,
+    worker_id: Annotated[
+        str | None, typer.Option("--id", metavar="NAME", help="The worker's name. Default: the first free slot.")
+    ] = None,
+) -> int:
+    """Run one worker process until SIGTERM.
+
+    Exit 75: start it again. Exit 1: starting again will not help. Exit 2: the id is in use, or a mistake.
+
+    Example: orchestrator worker -c orchestrator.yaml --id w1
+    """
+    from agents.commands.loading import load
+
+    configuration = load(config, os.environ)
+    _warn(config, configuration.warnings)
+    from agents.worker import run
+
+    with _mistakes_of(config):
+        return run(configuration, os.environ, worker_id)
+
+
+@topics_app.command("apply")
+def topics_apply(config: ConfigurationFile = DEFAULT_FILE) -> None:
+    """Create missing topics and mend settings; may be repeated.
+
+    Refuses where partitions or replicas differ (exit 1): stop the workers and decide.
+
+    Example: orchestrator topics apply -c orchestrator.yaml
+    """
+    from agents.commands import topics
+    from agents.commands.loading import load
+
+    done = _run(config, topics.apply(load(config, os.environ), os.environ))
+    _print_lines(done or ["all topics are as they have to be"])
+
+
+@topics_app.command("check")
+def topics_check(config: ConfigurationFile = DEFAULT_FILE) -> int:
+    """Compare every topic with its definition; print what differs (exit 1) and change nothing.
+
+    Example: orchestrator topics check -c orchestrator.yaml
+    """
+    from agents.commands import topics
+    from agents.commands.loading import load
+
+    differences = _run(config, topics.check(load(config, os.environ), os.environ))
+    _print_lines(differences or ["all topics are as they have to be"])
+    return FAILED if differences else 0
+
+
+@app.command()
+def submit(  # noqa: PLR0917 - typer calls by name
+    text: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="Each is one prompt.")] = None,
+    config: ConfigurationFile = DEFAULT_FILE,
+    file: Annotated[
+        Path | None,
+        typer.Option(metavar="F.jsonl", help="One JSON string or request object per line; - is standard input."),
+    ] = None,
+    tenant: Annotated[str | None, typer.Option(help="For requests that name no tenant.")] = None,
+    model: Annotated[str | None, typer.Option(help="For requests that name no model.")] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Print each outcome as a line of JSON; exit 1 if any failed.")
+    ] = False,
+) -> None:
+    """Publish prompts, print their request ids, or wait for what becomes of them.
+
+    Everything is checked first: one mistake and nothing is published (exit 2). To submit the same file again repeats
+    its requests and pays for none twice.
+
+    Example: orchestrator submit --tenant acme --wait "Say hello." "Say goodbye."
+
+    Example: orchestrator submit --file prompts.jsonl --model gpt-4
+    """
+    from uuid import uuid4
+
+    from agents.commands import prompts
+    from agents.commands.loading import load
+    from schemas.requests import Limits
+
+    configuration = load(config, os.environ)
+    limits = Limits(configuration.limits.max_request_bytes, configuration.limits.max_timeout_s)
+    filling = prompts.Filling(tenant, model)
+    understood = prompts.understood(text or (), _lines_of(file), filling, limits, lambda: uuid4().hex)
+    from agents.commands import submit as submitting
+
+    with _progress(wait) as advance:
+        errand = submitting.Errand(configuration, os.environ, understood, _print_line, advance)
+        _run(config, submitting.publish_and_wait(errand) if wait else submitting.publish(errand))
+
+
+@config_app.command("check")
+def config_check(config: ConfigurationFile = DEFAULT_FILE) -> None:
+    """Check the file and the settings of the environment; print what counts.
+
+    Example: ORCHESTRATOR_KAFKA__PARTITIONS=24 orchestrator config check -c orchestrator.yaml
+    """
+    from agents.commands import summary
+    from agents.commands.loading import load, shown
+
+    configuration = load(config, os.environ)
+    _warn(config, configuration.warnings)
+    rows = summary.rows(configuration, os.environ)
+    if sys.stdout.isatty():
+        _print_table(f"{shown(config)} is valid", rows)
+    else:
+        _print_lines([f"{shown(config)}: valid", *(f"{what}: {details}" for what, details in rows)])
+
+
+@config_app.command("schema")
+def config_schema() -> None:
+    """Print the JSON Schema of the configuration file, for editors.
+
+    Example: orchestrator config schema > orchestrator.schema.json
+    """
+    import json
+
+    from schemas.configuration import json_schema
+
+    _print_lines([json.dumps(json_schema(), indent=2)])
+
+
+@app.command()
+def version() -> None:
+    """Print the version.
+
+    Example: orchestrator version
+    """
+    from importlib.metadata import version as version_of
+
+    _print_lines([version_of("prompt-orchestrator")])
+
+
+# --- how commands run, and talk -------------------------------------------------------------------------------------
+
+
+def _run(config: Path, work: Coroutine[Any, Any, Result]) -> Result:
+    """Run a command that talks to Kafka."""
+    with _mistakes_of(config):
+        return asyncio.run(work)
+
+
+@contextmanager
+def _mistakes_of(config: Path) -> Iterator[None]:
+    """Tell what turns out to be wrong when it is used (a password's variable, a certificate) as what `load` finds."""
+    from agents.commands.loading import wrong
+    from schemas.configuration import ConfigurationError
+
+    try:
+        yield
+    except ConfigurationError as error:
+        raise wrong(config, error) from error
+
+
+def _lines_of(file: Path | None) -> tuple[str, bytes] | None:
+    from agents.commands.loading import shown
+
+    if file is None:
+        return None
+    if str(file) == "-":
+        return "standard input", sys.stdin.buffer.read()
+    try:
+        return shown(file), file.read_bytes()
+    except (OSError, ValueError) as error:
+        raise CommandError(
+            WRONG, [f"{shown(file)}: cannot be read: {getattr(error, 'strerror', None) or error}"]
+        ) from error
+
+
+@contextmanager
+def _progress(wanted: bool) -> Iterator[Callable[[int, int], None]]:
+    """Give a function that shows how many of how many have ended: a bar where somebody looks, else nothing."""
+    if not (wanted and sys.stderr.isatty()):
+        yield lambda _ended, _all: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task("waiting", total=None)
+        yield lambda ended, expected: progress.update(bar, completed=ended, total=expected)
+
+
+def _print_table(title: str, rows: Iterable[tuple[str, str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(title), show_header=False)
+    for what, details in rows:
+        table.add_row(Text(what), Text(details))
+    Console().print(table)
+
+
+def _print_line(line: bytes) -> None:
+    sys.stdout.buffer.write(line + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def _print_lines(lines: Iterable[str]) -> None:
+    for line in lines:
+        _print_line(line.encode("utf-8", "backslashreplace"))
+
+
+def _warn(config: Path, warnings: Iterable[str]) -> None:
+    from agents.commands.loading import shown
+
+    _tell_mistakes(f"{shown(config)}: warning: {warning}" for warning in warnings)
+
+
+def _tell_mistakes(lines: Iterable[str]) -> None:
+    for line in lines:
+        text = line if line.isprintable() else "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in line)
+        sys.stderr.write(text.encode("utf-8", "backslashreplace").decode() + "\n")
+    sys.stderr.flush()
+
+
+def _refused(error: Exception) -> int:
+    """Tell a mistake in the arguments as one line (2); an exception that nobody expected as a log line (1)."""
+    if isinstance(error, typer.TyperException):
+        message = " ".join(error.format_message().split()).rstrip(".")
+        _tell_mistakes([f"{PROGRAM}: {message}; {PROGRAM} --help tells more"])
+        return WRONG
+    import structlog
+
+    structlog.get_logger().error("the command has failed", exc_info=error)
+    return FAILED
+
+
+def _forget_standard_output() -> None:
+    """Keep the interpreter from writing to a closed pipe again when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
