@@ -158,7 +158,8 @@ def _events(  # noqa: PLR0912 - one case per kind of fact
             yield from _entries(intake, decision, "booking.adjusted.v1", lines, attempt=attempt, amount=delta)
         case BudgetSet(before, lines):
             for channel, body in _entries(intake, decision, "budget.set.v1", lines, attempt=None):
-                yield channel, {**body, "request_id": None, "limit_before_nano_usd": before}
+                del body["request_id"]  # the request only happened to bring it to light
+                yield channel, {**body, "limit_before_nano_usd": before}
         case Charged():
             yield "costs", _cost(intake, decision, fact, event)
         case Answered():
@@ -218,7 +219,7 @@ def _cost(intake: Intake, decision: Decision, fact: Charged, event: Progress | N
     type_ = f"cost.{fact.kind}.v1"
     told = event if isinstance(event, AttemptSucceeded | AttemptFailed) and event.attempt == fact.attempt else None
     charge = None if told is None else told.charge
-    return {
+    body = {
         **_envelope(intake, decision, type_, f"{type_}/{fact.attempt}"),
         "attempt": fact.attempt,
         "model": None if told is None else told.model,
@@ -232,6 +233,9 @@ def _cost(intake: Intake, decision: Decision, fact: Charged, event: Progress | N
         "price": None if charge is None or charge.price is None else charge.price.model_dump(),
         "metadata": intake.metadata,
     }
+    if fact.kind == "adjusted":
+        del body["usage"]  # the difference of two usages is none (CONTRACT §5)
+    return body
 
 
 def _lines(fact: Charged, charge: Charge | None) -> list[dict[str, Any]]:
