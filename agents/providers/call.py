@@ -121,7 +121,7 @@ async def exchange(client: httpx.AsyncClient, call: Call) -> Reply | Refusal:
     try:
         async with deadline:
             reading = await _ask(client, call, course)
-    except Exception as error:  # whatever it is, the request must get an outcome
+    except Exception as error:  # noqa: BLE001  # whatever it is, the request must get an outcome
         late = deadline.expired() and isinstance(error, TimeoutError)
         reading = openai_chat.Reading(_verdict_of_deadline(call, course) if late else _verdict_of(error, course))
     if isinstance(reading.outcome, Answer):

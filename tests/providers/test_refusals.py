@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import json
 import socket
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -218,6 +219,16 @@ async def test_a_connection_means(client: httpx.AsyncClient, steps: tuple[Step, 
     async with RawServer(*steps) as server:
         assert means(await exchange(client, call_to(server.url))) == expected
     assert len(server.requests) == 1
+
+
+async def test_a_bomb_is_not_unpacked(client: httpx.AsyncClient) -> None:
+    async with RawServer(ZIPPED + BOMB) as server:
+        tracemalloc.start()
+        refusal = await exchange(client, call_to(server.url))
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert means(refusal) == TOO_LARGE
+    assert peak < 5_000_000
 
 
 SILENT: dict[str, tuple[Step, ...]] = {

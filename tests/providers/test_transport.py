@@ -165,11 +165,12 @@ async def test_a_connection_is_kept_and_used_again() -> None:
 
 
 async def test_a_response_that_is_not_read_to_its_end_takes_its_connection_along() -> None:
-    reply = OK + b"Content-Length: 1000\r\n\r\nfirst"
-    async with RawServer(reply, keep_alive=True) as server, httpx.AsyncClient(transport=ours(), timeout=2) as client:
+    server = RawServer(OK + b"Content-Length: 1000\r\n\r\nfirst", keep_alive=True)
+    responses = []  # held, so that no garbage collection closes what we did not
+    async with server, httpx.AsyncClient(transport=AiohttpTransport(limit=1), timeout=2) as client:
         for _ in range(2):
-            async with client.stream("POST", server.url):
-                pass
+            async with client.stream("POST", server.url) as response:
+                responses.append(response)
     assert server.connections == 2
 
 
