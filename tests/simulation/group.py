@@ -38,7 +38,7 @@ class Group:
         self._world = world
         self._loop = world.loop
         self._members: dict[str, _Member] = {}
-        self._preparing = False
+        self.preparing = False
         self._round = 0
         self.generation = 0
         self.committed: dict[tuple[str, int], int] = {}
@@ -55,11 +55,11 @@ class Group:
                 member.waits.set_exception(Fenced(worker))
             member.token = token
             member.waits = None
-            if not self._preparing:
+            if not self.preparing:
                 self._seen(member)
                 answer.set_result(Assignment(self.generation, member.partitions))
                 return answer
-        elif not self._preparing:
+        elif not self.preparing:
             self._prepare(f"{worker} joins again")
         member.waits = answer
         self._complete_if_all_wait()
@@ -68,10 +68,10 @@ class Group:
     def heartbeat(self, worker: str, token: int, generation: int) -> HeartbeatAnswer:
         """Keep a member's session."""
         member = self._members.get(worker)
-        if member is None or member.token != token or (generation != self.generation and not self._preparing):
+        if member is None or member.token != token or (generation != self.generation and not self.preparing):
             return "unknown"
         self._seen(member)
-        return "rebalance" if self._preparing else "ok"
+        return "rebalance" if self.preparing else "ok"
 
     def leave(self, worker: str, token: int) -> None:
         """Remove a member."""
@@ -114,23 +114,23 @@ class Group:
         self._complete_if_all_wait()
 
     def _prepare(self, why: str) -> None:
-        if self._preparing:
+        if self.preparing:
             return
         self._world.note("group", f"rebalance: {why}")
-        self._preparing = True
+        self.preparing = True
         self._round += 1
         self._loop.at_world(self._world.weather.rebalance_timeout_s, self._give_up_on_absent, self._round)
 
     def _give_up_on_absent(self, round_number: int) -> None:
-        if self._preparing and self._round == round_number:
+        if self.preparing and self._round == round_number:
             for member in [m for m in self._members.values() if m.waits is None]:
                 self._remove(member, "did not join in time")
 
     def _complete_if_all_wait(self) -> None:
         members = list(self._members.values())
-        if not self._preparing or not members or any(m.waits is None for m in members):
+        if not self.preparing or not members or any(m.waits is None for m in members):
             return
-        self._preparing = False
+        self.preparing = False
         self.generation += 1
         self._share_out(members)
         told = " ".join(f"{m.worker}={sorted(m.partitions)}" for m in members)

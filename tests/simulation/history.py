@@ -19,7 +19,7 @@ from streams.runtime.ports import Outgoing, Record
 from streams.runtime.topics import Topics
 from tests.simulation.group import Group
 from tests.simulation.loop import Livelock, SimLoop
-from tests.simulation.owner import PROGRESS, REQUESTS, Fleet, Ports
+from tests.simulation.owner import PROGRESS, REQUESTS, Fleet, Owner, Ports
 from tests.simulation.provider import Provider
 from tests.simulation.world import Weather, World
 
@@ -27,7 +27,7 @@ TOPICS = Topics("", "orchestrator")
 PARTITIONS = 3
 LIMITS = Limits(524_288, 3600.0)
 ASKING_S = 40.0
-"""Requests come and faults happen within this time."""
+"""Requests come and faults happen within this time, or within a part of it."""
 LONGEST_S = 400.0
 """A history that is not at rest by then never will be."""
 
@@ -137,28 +137,35 @@ def plan_of(seed: int) -> Plan:
     """Draw a history."""
     random = Random(seed)
     weather = Weather(
-        trip_s=random.choice((0.002, 0.005, 0.03)),
+        heartbeat_s=random.choice((0.2, 3.0)),
+        trip_s=random.choice((0.002, 0.005, 0.03, 0.1)),
         slow=random.choice((0.0, 0.02, 0.1)),
         requests_in_flight=random.choice((1, 2, 5)),
         unknown_delivery=random.choice((0.0, 0.0, 0.003, 0.01)),
         stale_delivery=random.choice((0.0, 0.5, 1.0)),
+        handover=random.choice((0.0, 0.3, 1.0)),
         commit_s=random.choice((0.3, 1.0)),
     )
     poor = random.choice(("0.0005", "0.001", "0.003"))
     mode = random.choice(("refuse", "wait"))
     registry = registry_of(random.choice((8, 30)), random.choice((0, 1, 3)), poor, mode)
-    faults = _faults(random)
+    within_s = random.choice((ASKING_S, ASKING_S, 10.0, 4.0))
+    faults = _faults(random, within_s)
     overruns = random.choice((0.0,) * 7 + (0.1,))
-    return Plan(seed, weather, registry, _asks(random), faults, overruns, random.choice((0.3, 1.0, 2.5)))
+    return Plan(
+        seed, weather, registry, _asks(random, within_s, faults), faults, overruns, random.choice((0.3, 1.0, 2.5))
+    )
 
 
-def _asks(random: Random) -> tuple[tuple[float, Outgoing], ...]:
+def _asks(random: Random, within_s: float, faults: tuple[Fault, ...]) -> tuple[tuple[float, Outgoing], ...]:
     tenants = random.sample(("rich", "poor", "minutely", "hasty", "free", "free2"), random.randint(1, 4))
     asks: list[tuple[float, Outgoing]] = []
     bodies: list[dict[str, Any]] = []
-    burst = random.choice((1.0, 1.0, 0.1))
+    together = random.choice((0.0, 0.5, 0.9))
     for number in range(random.randint(5, 25)):
-        at_s = random.random() * ASKING_S * burst
+        at_s = random.random() * within_s
+        if faults and random.random() < together:
+            at_s = random.choice(faults).at_s + random.random() * 0.5
         draw = random.random()
         if draw < 0.06:
             asks.append((at_s, Outgoing(REQUESTS, None, random.choice(HOSTILE), random.randrange(PARTITIONS))))
@@ -216,14 +223,28 @@ FAULTS = (
     "nudge",
     "republish",
     "republish",
+    "odd progress",
 )
 
+ODD_PROGRESS = (
+    b"",
+    None,
+    b"\xff",
+    b'{"type": "prompt.attempt.paused.v1"}',
+    b'{"type": "prompt.attempt.succeeded.v1", "tenant": "rich"}',
+    b'{"type": "prompt.attempt.redriven.v1", "tenant": "rich", "request_id": "nobody", "attempt": 1}',
+    b'{"type": "prompt.request.expired.v1", "tenant": "rich", "request_id": "nobody"}',
+    b'{"type": "prompt.attempt.failed.v1", "tenant": "rich", "request_id": "nobody", "attempt": 1, "again": false,'
+    b' "code": "MODEL_ERROR", "reason": "gateway", "message": "", "elsewhere": false}',
+)
+"""Records of `prompt.progress` that no call wrote; all but the redriven and the expired one become dead letters."""
 
-def _faults(random: Random) -> tuple[Fault, ...]:
+
+def _faults(random: Random, within_s: float) -> tuple[Fault, ...]:
     many = random.choice((0, 1, 2, 3, 5, 8))
     return tuple(
         Fault(
-            1 + random.random() * ASKING_S,
+            1 + random.random() * within_s,
             random.choice(FAULTS),
             random.choice(("w1", "w2")),
             random.random(),
@@ -272,7 +293,8 @@ def run(plan: Plan, make: Make = Pipeline) -> Observed:
 
 def _run_to_rest(loop: SimLoop, observed: Observed) -> None:
     """Rest: everything asked is decided, no call runs, and nothing happens for a while after."""
-    ends_s = max([ASKING_S, *(f.at_s for f in observed.plan.faults)]) + 1
+    plan = observed.plan
+    ends_s = max(at_s for at_s in [*(at_s for at_s, _ in plan.asks), *(f.at_s for f in plan.faults)]) + 1
     try:
         loop.drive(until_s=ends_s)
         while loop.time() < LONGEST_S:
@@ -310,22 +332,35 @@ def _ask(world: World, out: Outgoing) -> None:
 
 def _strike(observed: Observed, fault: Fault) -> None:
     """Let a fault happen."""
-    world, fleet = observed.world, observed.fleet
-    world.note("fault", f"{fault.kind} {fault.worker}")
-    owner = fleet.owners.get(fault.worker)
+    observed.world.note("fault", f"{fault.kind} {fault.worker}")
+    owner = observed.fleet.owners.get(fault.worker)
+    if fault.kind in {"crash", "lose disk", "set disk back", "pause", "short pause"}:
+        if owner is not None:
+            _strike_one(observed, fault, owner)
+    else:
+        _strike_all(observed, fault)
+
+
+def _strike_one(observed: Observed, fault: Fault, owner: Owner) -> None:
+    loop = observed.world.loop
     match fault.kind:
-        case "crash" | "lose disk" | "set disk back":
-            if owner is not None:
-                fleet.at_crash[fault.worker] = fault.kind
-                owner.process.steps_left = 1 + int(fault.number * fault.number * 400)
+        case "pause":
+            loop.pause(owner.process)
+            loop.at_world(8.5 + fault.number * 20, loop.resume, owner.process)
+        case "short pause":
+            loop.pause(owner.process)
+            loop.at_world(fault.number * 9, loop.resume, owner.process)
+        case _:
+            observed.fleet.at_crash[fault.worker] = fault.kind
+            owner.process.steps_left = 1 + int(fault.number * fault.number * 400)
+
+
+def _strike_all(observed: Observed, fault: Fault) -> None:
+    world, fleet = observed.world, observed.fleet
+    match fault.kind:
         case "crash everybody":
             for one in list(fleet.owners.values()):
                 one.process.steps_left = 1 + int(fault.number * 100)
-        case "pause" | "short pause":
-            if owner is not None:
-                for_s = (8.5 + fault.number * 20) if fault.kind == "pause" else fault.number * 9
-                world.loop.pause(owner.process)
-                world.loop.at_world(for_s, world.loop.resume, owner.process)
         case "join":
             if "w3" not in fleet.owners:
                 fleet.start("w3")
@@ -337,6 +372,9 @@ def _strike(observed: Observed, fault: Fault) -> None:
             observed.group.nudge()
         case "republish":
             _republish(observed, fault)
+        case _:
+            odd = ODD_PROGRESS[int(fault.number * len(ODD_PROGRESS))]
+            world.append(Outgoing(PROGRESS, None, odd), int(fault.number * 100) % PARTITIONS, "odd")
 
 
 def _republish(observed: Observed, fault: Fault) -> None:

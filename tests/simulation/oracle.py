@@ -9,8 +9,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import ValidationError
+
 from schemas.deadletters import DeadLetter
-from schemas.progress import AttemptFailed, AttemptRedriven, AttemptSucceeded, progress_of
+from schemas.progress import (
+    AttemptFailed,
+    AttemptRedriven,
+    AttemptSucceeded,
+    Progress,
+    RequestExpired,
+    progress_of,
+)
 from schemas.requests import PromptRequest, WrongFields, understand
 from streams.core.forwarding import First, first_seen
 from streams.core.rows import ACCOUNT_PREFIX, OPEN_PREFIX, decode_account
@@ -31,6 +40,7 @@ def broken(observed: Observed) -> list[str]:
     return [
         *observed.complaints,
         *_nothing_is_lost(observed),
+        *_nothing_is_forgotten(observed),
         *_nothing_is_told_twice(observed),
         *_no_budget_is_overrun(observed),
         *_the_bill_is_a_fold(observed),
@@ -72,6 +82,7 @@ class _Asked:
 
 def _nothing_is_lost(observed: Observed) -> Iterator[str]:
     asked, dead = _what_was_asked(observed)
+    dead |= {(r.topic, r.partition, r.offset) for r in observed.world.all_records(PROGRESS) if _is_odd(r)}
     told: dict[Key, Counter[str]] = defaultdict(Counter)
     for event in [*events(observed, TOPICS.responses), *events(observed, TOPICS.errors)]:
         told[event["tenant"], event["request_id"]][_kind_of(event)] += 1
@@ -90,6 +101,57 @@ def _nothing_is_lost(observed: Observed) -> Iterator[str]:
             yield f"G1 {place}: {letters[place]} dead letters, not {int(place in dead)}"
 
 
+def _is_odd(record: Record) -> bool:
+    event = _progress(record)
+    return event is None or (isinstance(event, AttemptFailed) and event.request_id == "nobody")
+
+
+def _progress(record: Record) -> Progress | None:
+    try:
+        return progress_of(record.value or b"")
+    except ValidationError:
+        return None
+
+
+def _nothing_is_forgotten(observed: Observed) -> Iterator[str]:
+    """The deadline is a backstop: no request waits for it that an owner could have run, for this long."""
+    moved: dict[tuple[str, str, int], float] = {}
+    expired: dict[Key, tuple[float, str, int]] = {}
+    for at_s, who, record in observed.world.appended:
+        if record.topic == PROGRESS:
+            fact = _progress(record)
+            if isinstance(fact, RequestExpired):
+                expired.setdefault((fact.tenant, fact.request_id), (at_s, who, record.partition))
+            elif fact is not None:
+                moved.setdefault((fact.tenant, fact.request_id, fact.attempt), at_s)
+    placed = {
+        (e["tenant"], e["request_id"], e["attempt"]): at_s
+        for at_s, _, record in observed.world.appended
+        if record.topic == TOPICS.ledger
+        for e in (json.loads(record.value or b""),)
+        if e["type"] == "hold.placed.v1"
+    }
+    for event in events(observed, TOPICS.errors):
+        key = (event["tenant"], event["request_id"])
+        attempt = (*key, event["attempts"])
+        if _kind_of(event) != "terminal" or key not in expired or attempt in moved or key[0] == "hasty":
+            continue
+        at_s, who, partition = expired[key]
+        since = [a.at_s for a in observed.fleet.assigned if a.partition == partition and a.process == who]
+        began_s = max([placed.get(attempt, at_s), *(s for s in since[-1:] if s <= at_s)])
+        runs = any(
+            observed.fleet.ended_at.get(call.process, at_s) > at_s - FORGOTTEN_S
+            for call in observed.provider.calls
+            if (call.tenant, call.request_id, call.attempt) == attempt
+        )
+        if at_s - began_s > FORGOTTEN_S and not runs:
+            yield f"G1 {attempt} in {partition} expired after {at_s - began_s:.1f} s in which {who} did not run it"
+
+
+FORGOTTEN_S = 9.5
+"""Longer than the longest pause between attempts."""
+
+
 def _kind_of(event: Event) -> str:
     reason = event.get("error", {}).get("details", {}).get("reason")
     return reason if reason in {"fields", "request_id_conflict"} else "terminal"
@@ -101,9 +163,7 @@ def _what_was_asked(observed: Observed) -> tuple[dict[Key, _Asked], set[tuple[st
     seen: set[tuple[int, int]] = set()
     for record in observed.world.all_records(REQUESTS):
         first = first_seen(record.headers, record.partition, record.offset, record.time_ms)
-        found = understand(
-            record.value, default_request_id=f"p{first.partition}-{first.offset}", limits=LIMITS
-        )
+        found = understand(record.value, default_request_id=f"p{first.partition}-{first.offset}", limits=LIMITS)
         match found:
             case DeadLetter():
                 dead.add((record.topic, record.partition, record.offset))
@@ -250,16 +310,21 @@ def _bill_covers_the_invoice(
 ) -> Iterator[str]:
     charged: Counter[tuple[str, str, int]] = Counter()
     above_bound: set[tuple[str, str, int]] = set()
+    homes: dict[tuple[str, str, int], int] = {}
+    several_homes: set[tuple[str, str, int]] = set()
     for call in observed.provider.calls:
         key = (call.tenant, call.request_id, call.attempt)
         charged[key] += call.nano_usd
         if call.nano_usd > call.hold:
             above_bound.add(key)
+        if homes.setdefault(key, call.partition) != call.partition:
+            several_homes.add(key)  # cost events do not tell the home apart
     unsure = set(uncertain)
     for key in sorted({*charged, *billed}):
-        if key in unsure and key not in above_bound and billed[key] < charged[key]:
+        lower_bound = key in unsure or key in several_homes
+        if lower_bound and key not in above_bound and billed[key] < charged[key]:
             yield f"G4 {key}: billed {billed[key]}, the provider charges {charged[key]}"
-        if key not in unsure and billed[key] != charged[key]:
+        if not lower_bound and billed[key] != charged[key]:
             yield f"G4 {key}: billed {billed[key]}, the provider charges exactly {charged[key]}"
 
 
@@ -325,7 +390,7 @@ def _calls_are_not_repeated(observed: Observed) -> Iterator[str]:
     for partition in range(PARTITIONS):
         outcomes: dict[tuple[str, str, int], int] = {}
         for record in observed.world.records(PROGRESS, partition):
-            event = progress_of(record.value or b"")
+            event = _progress(record)
             if isinstance(event, AttemptSucceeded | AttemptFailed):
                 outcomes.setdefault((event.tenant, event.request_id, event.attempt), record.offset)
             elif isinstance(event, AttemptRedriven) and (partition, record.offset) not in observed.republished:

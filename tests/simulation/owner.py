@@ -27,9 +27,7 @@ class Pipeline(Protocol):
     async def run(self) -> None: ...
     def begin_rebalance(self) -> None: ...
     async def drain(self) -> None: ...
-    async def assigned(
-        self, generation: int, partitions: frozenset[int], progress_from: Mapping[int, int]
-    ) -> None: ...
+    async def assigned(self, generation: int, partitions: frozenset[int], progress_from: Mapping[int, int]) -> None: ...
     async def stop(self, grace_s: float) -> None: ...
 
 
@@ -85,7 +83,12 @@ class SimSource:
         while not self.waiting:
             self._wakes = self._owner.world.loop.create_future()
             await self._wakes
-        return self.waiting.popleft()
+        self._owner.perhaps_interrupted()
+        record = self.waiting.popleft()
+        if self._owner.world.random.random() < self._owner.world.weather.handover:
+            await asyncio.sleep(self._owner.world.random.random() * 0.01)
+            self._owner.process.checkpoint()
+        return record
 
     def idle(self) -> bool:
         """See `Source`."""
@@ -158,9 +161,7 @@ class Owner:
         return None if silent_s <= 0.8 * self.world.weather.session_s else f"fenced: silent for {silent_s:.1f} s"
 
     async def _live(self) -> None:
-        ports = Ports(
-            self.world, self.process, self.log, self.store, SimClock(self.world.loop), self.worker
-        )
+        ports = Ports(self.world, self.process, self.log, self.store, SimClock(self.world.loop), self.worker)
         self.pipeline = pipeline = self._build(ports)
         self._watch(pipeline.run(), "run", for_ever=True)
         self._watch(pipeline.decide(self._sources[REQUESTS]), "decide", for_ever=True)
@@ -283,11 +284,19 @@ class Owner:
             self._exit(75, "the group does not know this member")
         self._proved_at = max(self._proved_at, sent_at)
         if answer == "rebalance" and not self._rebalance.is_set():
-            self.world.note(self.process.name, "limbo")
-            self._active = False
-            if self.pipeline is not None:
-                self.pipeline.begin_rebalance()  # the pipeline is told at once
-            self._rebalance.set()
+            self._enter_limbo()
+
+    def perhaps_interrupted(self) -> None:
+        """Hear of a rebalance between two records: the consumer's thread may tell of it at any moment."""
+        if self._active and self.group.preparing and self._random.random() < 0.4:
+            self._enter_limbo()
+
+    def _enter_limbo(self) -> None:
+        self.world.note(self.process.name, "limbo")
+        self._active = False
+        if self.pipeline is not None:
+            self.pipeline.begin_rebalance()  # at once
+        self._rebalance.set()
 
     async def _fetch(self, topic: str, generation: int, positions: dict[int, int]) -> None:
         """Read until the generation is over; what arrives later is stale, and may still be delivered."""
@@ -373,6 +382,7 @@ class Fleet:
         self.owners: dict[str, Owner] = {}
         self.assigned: list[Assigned] = []
         self.restarts = 0
+        self.ended_at: dict[str, float] = {}
         self.at_crash: dict[str, str] = {}
         self._build = build
         self._numbered = 0
@@ -395,6 +405,7 @@ class Fleet:
 
     def _ended(self, owner: Owner, code: int, why: str) -> None:
         self.world.note(owner.process.name, f"ends with {code}: {why}")
+        self.ended_at[owner.process.name] = self.world.loop.time()
         owner.log.crashed()
         if code == 0:
             del self.owners[owner.worker]

@@ -39,6 +39,7 @@ class Weather:
     requests_in_flight: int = 3
     unknown_delivery: float = 0.0
     stale_delivery: float = 0.5
+    handover: float = 0.0
     row_by_row: bool = False
     commit_s: float = 1.0
 
@@ -276,6 +277,8 @@ class SimLog:
         batch.settled = True
         unknown = lane.broken or self._world.random.random() < self._world.weather.unknown_delivery
         offset = -1
+        if unknown and self._world.weather.row_by_row:
+            batch.rows = batch.rows[: self._world.random.randint(0, len(batch.rows))]
         if not lane.broken and not (unknown and self._world.random.random() < 0.5):
             offset = self._store(lane, batch)
         lane.broken = lane.broken or unknown
