@@ -5,22 +5,27 @@ rebalance. Table changelogs, which recovery reads through the same loop, keep Fa
 """
 
 import asyncio
+import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
 import aiokafka
 from aiokafka.errors import ConsumerStoppedError, IllegalStateError
+from aiokafka.protocol.group import LeaveGroupRequest
 from faust.transport.consumer import ensure_TPset
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from streams.runtime.process import HOPELESS
+from streams.runtime.process import HOPELESS, TRY_AGAIN
 
 FETCH_WAIT_S = 0.25
 """How long one look for records waits; a rebalance waits for the look to end before it seeks."""
 LONG_POLL_MS = 500
 """How long the broker may hold a fetch: also the worst wait of a partition that the fetch does not name."""
+STALL_S = 30
+"""How long the main loop may hang."""
+LEAVE_S = 3
 NEVER_MS = 365 * 24 * 3600 * 1000
 """aiokafka makes a member that owns nothing leave after `max_poll_interval`, for ever; this process watches itself."""
 
@@ -43,7 +48,8 @@ class Contiguity:
     """Which of the records handed over by the broker is the next one of its partition.
 
     Below the expected offset: drop. Above it: seek back; a real hole (a transaction's marker, an aborted transaction)
-    only if the seek brings the same jump again. Once a topic has shown markers, a jump of one needs no second look.
+    only if the seek brings the same jump again (aiokafka throws away what it had fetched before a seek). Once a topic
+    has shown markers, a jump of one needs no second look.
     """
 
     def __init__(self) -> None:
@@ -127,6 +133,19 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         """Connect; the group is joined later, when Faust subscribes."""
         await super().on_start()
         cast(Any, self.app).fence.watch(self._ensure_consumer()._coordinator)
+        self.add_future(self._watch_main_loop())
+
+    async def _watch_main_loop(self) -> None:
+        """End the process when its main loop hangs: heartbeats from here would keep its partitions from others."""
+        answered = threading.Event()
+        unanswered = 0
+        while not self.should_stop:
+            answered.clear()
+            self.parent_loop.call_soon_threadsafe(answered.set)
+            await self.sleep(1)
+            unanswered = 0 if answered.is_set() else unanswered + 1  # counted, so that a suspension does not matter
+            if unanswered >= STALL_S:
+                cast(Any, self.app).process.exit(TRY_AGAIN, f"the main loop has not answered for {STALL_S} s")
 
     async def extents(self, tps: list[TP]) -> dict[TP, Extent]:
         """Look up what is committed of these partitions and what the log has of them."""
@@ -146,8 +165,14 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         """Leave the group, static member or not, so that the others take over at once."""
         cast(Any, self.app).fence.leave()
         consumer = self._ensure_consumer()
-        consumer._coordinator._group_instance_id = None  # aiokafka sends no LeaveGroup for a static member
-        await consumer.stop()
+        coordinator = consumer._coordinator
+        coordinator._group_instance_id = None  # aiokafka sends no LeaveGroup for a static member
+        try:
+            async with asyncio.timeout(LEAVE_S):
+                await consumer.stop()
+        except TimeoutError:  # it waits in a join, which keeps its connection busy
+            request = LeaveGroupRequest(coordinator.group_id, coordinator.member_id)
+            await consumer._client.send(coordinator.coordinator_id, request)
 
 
 class Consumer(driver.Consumer):

@@ -5,9 +5,10 @@ timeout wakes up and would write old rows behind its successor's. It therefore r
 certain: the moment at which it *sent* the last group request that the broker answered well.
 """
 
+import asyncio
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from aiokafka.protocol.commit import OffsetCommitRequest
 from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest, SyncGroupRequest
@@ -17,6 +18,8 @@ from streams.runtime.process import TRY_AGAIN
 
 MARGIN = 0.8
 """Part of the session timeout after which this worker no longer trusts its membership."""
+
+POLL_S = 0.02
 
 OK = 0
 ILLEGAL_GENERATION = 22
@@ -44,6 +47,7 @@ class Fence:
     def __init__(
         self, session_timeout_s: float, process: Process, now: Callable[[], float] = seconds_since_boot
     ) -> None:
+        self._session_s = session_timeout_s
         self._limit_s = MARGIN * session_timeout_s
         self._process = process
         self._now = now
@@ -63,6 +67,21 @@ class Fence:
                 TRY_AGAIN,
                 f"fenced: no group request of the last {silent_s:.1f} s succeeded (limit {self._limit_s:.1f} s)",
             )
+
+    async def confirm(self) -> None:
+        """Return once this worker is a member for certain; one session without certainty ends the process.
+
+        Waiting is as safe as ending: a heartbeat that succeeds *now* in this generation proves that nobody has taken
+        over. It spares the calls in flight when the broker was away; a zombie's heartbeat fails and ends it.
+        """
+        deadline = self._now() + self._session_s
+        while self._is_stale() and self._now() < deadline:
+            await asyncio.sleep(POLL_S)
+        self.check()
+
+    def _is_stale(self) -> bool:
+        unsure = not self._joining and not self._left and self._member_at is not None
+        return unsure and self._now() - cast(float, self._member_at) > self._limit_s
 
     def leave(self) -> None:
         """Note that this worker leaves the group on purpose: from now on it may not write, and is not missed."""

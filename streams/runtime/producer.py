@@ -31,10 +31,12 @@ class Gate:
         return getattr(self._client, name)
 
     async def send(self, node_id: int, request: object, **options: Any) -> Any:
-        """Send one request. A connection is made before the check, so that only the write itself follows it."""
-        if isinstance(request, ProduceRequest):
-            await self._client.ready(node_id)
-            self._fence.check()
+        """Send one request. A connection is made before the check, so that only the write itself follows it.
+
+        Without a connection nothing will be written; aiokafka tries again.
+        """
+        if isinstance(request, ProduceRequest) and await self._client.ready(node_id):
+            await self._fence.confirm()
         return await self._client.send(node_id, request, **options)
 
 

@@ -1,7 +1,7 @@
 """Local rows: RocksDB below Faust's tables, which recovery fills from the changelogs."""
 
 import gc
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
 import faust
@@ -48,6 +48,10 @@ class PartitionStore(RocksDBStore):
         if partition not in self._held:
             raise NotHeldError(f"partition {partition} of {self.table.name} is not assigned to this worker")
         return cast(Rdict, super()._db_for_partition(partition))
+
+    def apply_changelog_batch(self, batch: Iterable[Any], to_key: Any, to_value: Any) -> None:
+        """Store what recovery has read, except of partitions that were lost while it read."""
+        super().apply_changelog_batch([one for one in batch if one.message.partition in self._held], to_key, to_value)
 
     async def stop(self) -> None:
         """Close all databases."""

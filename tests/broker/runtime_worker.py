@@ -12,6 +12,7 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from agents import decide, finish
 from streams.runtime.app import WorkerApp, WorkerSettings, build_app, serve
@@ -48,7 +49,13 @@ class CopyingPipeline:
         async with asyncio.timeout(5), self._busy:
             pass
 
-    async def assigned(self, generation: int, partitions: frozenset[int], progress_from: Mapping[int, int]) -> None:
+    async def assigned(
+        self,
+        generation: int,
+        partitions: frozenset[int],
+        progress_from: Mapping[int, int],
+        requests_from: Mapping[int, int],
+    ) -> None:
         assert set(progress_from) == partitions
         self._generation, self._partitions, self._limbo = generation, partitions, False
 
@@ -101,6 +108,13 @@ async def main() -> None:
     pipeline = CopyingPipeline(app, settings)
     decide.attach(app, pipeline)
     finish.attach(app, pipeline)
+
+    @app.agent(app.observations, name="health")
+    async def observe(stream: Any) -> None:
+        source = app.source_of(stream)
+        async for record in source:
+            source.ack([record])
+
     app.host(pipeline, ready=lambda partitions: print(json.dumps({"ready": partitions}), flush=True))
     await serve(app, grace_s=3)
 
