@@ -67,14 +67,18 @@ def _tls(security: KafkaSecurity) -> ssl.SSLContext:
     """Trust `ca_file` alone, or the system's authorities; host names are checked."""
     try:
         context = ssl.create_default_context(cafile=security.ca_file)
+    except ssl.SSLError as error:
+        raise _mistake("ca_file", "cannot be used: no PEM certificate in it") from error
     except OSError as error:
-        raise _mistake("ca_file", f"cannot be used: {error.strerror or 'no PEM certificate'}") from error
+        raise _mistake("ca_file", f"cannot be used: {error.strerror}") from error
     if security.cert_file is not None:
         try:
             context.load_cert_chain(security.cert_file, security.key_file, password=_no_passphrase)
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or "no matching pair of PEM files without passphrase"
-            raise _mistake("cert_file", f"cannot be used with `key_file`: {reason}") from error
+        except (ssl.SSLError, ValueError) as error:
+            problem = "and `key_file` are no matching pair of PEM files without passphrase"
+            raise _mistake("cert_file", problem) from error
+        except OSError as error:
+            raise _mistake("cert_file", f"or `key_file` cannot be used: {error.strerror}") from error
     return context
 
 

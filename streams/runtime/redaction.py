@@ -1,9 +1,10 @@
 """What may be seen of values in a log line: plain data, bounded, without secrets and content."""
 
 import base64
+import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -20,6 +21,8 @@ MASK: Final = "***"
 _DEEPEST: Final = 8
 _MOST_INTEGER_BITS: Final = 1024
 _LEAST_SEXTETS: Final = 4
+_LONGEST_KEY: Final = 512
+"""Characters of a key of well-known shape that are looked at, at the place where a long text is cut."""
 
 _SECRET_NAME: Final = re.compile(
     r"passw|pwd|secret|credential|authori[sz]ation|bearer|cookie|api_?key|private_?key|(?:^|[_-])(?:key|token)$",
@@ -51,10 +54,12 @@ class _Hidden:
     def __init__(self) -> None:
         self.spellings: frozenset[str] = frozenset()
         self.pattern: re.Pattern[str] | None = None
+        self.longest = 0
 
     def add(self, secret: str) -> None:
         self.spellings |= _spellings(secret)
         longest_first = sorted(self.spellings, key=lambda spelling: (-len(spelling), spelling))
+        self.longest = len(longest_first[0])
         self.pattern = re.compile("|".join(map(re.escape, longest_first)))
 
 
@@ -69,12 +74,20 @@ def hide(secret: str) -> None:
 
 def _spellings(secret: str) -> frozenset[str]:
     raw = secret.encode("utf-8", "surrogateescape")
-    escaped = secret.encode("unicode_escape").decode("ascii")
-    spellings = {secret, quote(raw, safe=""), quote_plus(raw), repr(secret)[1:-1], repr(raw)[2:-1], escaped}
+    spellings = {secret, quote(raw, safe=""), quote_plus(raw)}
+    for _ in range(2):  # an exception's text is often the repr of a repr, or of a piece of JSON
+        spellings |= {form for spelling in spellings for form in _escaped(spelling)}
     whole_sextets = len(raw) * 8 // 6  # what follows depends on the bytes behind the secret
     if whole_sextets >= _LEAST_SEXTETS:
         spellings |= {encode(raw).decode()[:whole_sextets] for encode in (base64.b64encode, base64.urlsafe_b64encode)}
     return frozenset(filter(None, spellings))
+
+
+def _escaped(text: str) -> Iterator[str]:
+    yield repr(text)[1:-1]
+    yield repr(text.encode("utf-8", "surrogateescape"))[2:-1]
+    yield json.dumps(text)[1:-1]
+    yield json.dumps(text, ensure_ascii=False)[1:-1]
 
 
 def masked(text: str) -> str:
@@ -141,10 +154,17 @@ def _number(value: float) -> Any:
 
 
 def _text(text: str, bounds: Bounds) -> str:
-    """Mask, then cut: half a secret would not be found any more. Lone surrogates are no JSON."""
-    whole = masked(text)
-    shown = whole[: bounds.text].encode("utf-8", "replace").decode()
-    return shown if len(whole) <= bounds.text else f"{shown}… ({len(whole)} characters)"
+    """Mask, then cut: half a secret would not be found any more. Lone surrogates are no JSON.
+
+    Only what may be shown is searched, and as much more as a secret is long: a megabyte costs no more than a page.
+    """
+    margin = max(_LONGEST_KEY, _hidden.longest)
+    searched = text[: bounds.text + margin]
+    found = masked(searched)
+    if len(searched) < len(text):
+        found = found[: max(0, len(found) - margin)]  # its end may be half a secret
+    shown = found[: bounds.text].encode("utf-8", "replace").decode()
+    return shown if len(text) <= bounds.text else f"{shown}… ({len(text)} characters)"
 
 
 def _mapping(mapping: Mapping[Any, Any], bounds: Bounds, depth: int) -> dict[str, Any]:
