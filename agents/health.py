@@ -1,7 +1,7 @@
 """HEALTH: folds what workers see of each deployment, tells everybody, and checks those that are out."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import httpx
@@ -26,7 +26,7 @@ class Observes(Protocol):
 def attach(app: WorkerApp, pipeline: Observes) -> None:
     """Add the HEALTH agent to `app`."""
 
-    @app.agent(app.observations, name="health", on_error=app.agent_failed)
+    @app.agent(app.observations, name="health")
     async def health(stream: Any) -> None:
         await pipeline.observe(app.source_of(stream))
 
@@ -45,7 +45,7 @@ async def check_those_out(
     view: HealthView,
     owned: Callable[[], frozenset[int]],
     client: httpx.AsyncClient,
-    environ: dict[str, str],
+    environ: Mapping[str, str],
     clock: Clock,
     log: Log,
     topic: str,
@@ -65,6 +65,6 @@ async def check_those_out(
         await tell(seen, log, topic, partitions)
 
 
-async def _passes(client: httpx.AsyncClient, deployment: Deployment, environ: dict[str, str], timeout_s: float) -> bool:
+async def _passes(client: httpx.AsyncClient, deployment: Deployment, environ: Mapping[str, str], timeout_s: float) -> bool:
     key = None if deployment.api_key_env is None else environ.get(deployment.api_key_env)
     return await check(client, deployment.endpoint, deployment.provider, key, timeout_s)

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import structlog
-from streams.runtime.clients import client_settings
 
 from agents import decide, finish, health
 from agents.calls import ProviderCaller
@@ -14,6 +13,7 @@ from agents.providers.transport import client as provider_client
 from schemas.configuration import Configuration
 from streams.runtime.agreement import client_id, members_of, strangers
 from streams.runtime.app import WorkerApp, WorkerSettings, build_app, serve
+from streams.runtime.clients import client_settings
 from streams.runtime.clock import SystemClock
 from streams.runtime.health import HealthView, follow
 from streams.runtime.pipeline import ACCOUNTS, HEALTH, Pipeline
@@ -74,11 +74,14 @@ async def _run(configuration: Configuration, environ: Mapping[str, str], slot: S
 
     partitions = kafka.partitions
     app.host(pipeline, ready)
-    app.also("reading model.health", follow(view, app.connection, topics.health, partitions))
-    app.also("publishing observations", health.publish_observations(view, app.kafka, topics.observations, partitions))
-    app.also(
+    app.beside("reading model.health", lambda: follow(view, app.connection, topics.health, partitions))
+    app.beside(
+        "publishing observations",
+        lambda: health.publish_observations(view, app.kafka, topics.observations, partitions),
+    )
+    app.beside(
         "checking deployments",
-        health.check_those_out(
+        lambda: health.check_those_out(
             configuration,
             registry,
             view=view,
@@ -90,7 +93,7 @@ async def _run(configuration: Configuration, environ: Mapping[str, str], slot: S
             topic=topics.observations,
         ),
     )
-    app.also_before_joining(_require_agreement(app, configuration, topics))
+    app.before_joining(lambda: _require_agreement(app, configuration, topics))
     await serve(app)
 
 

@@ -150,7 +150,14 @@ class Pen:
         """Return the rows after all that was written."""
         case = self.case
         decision = Decision(case.topic, case.offset, case.time_ms, case.now_ms, tuple(self.facts))
-        home = Home(self.seq, max(case.home.clock_ms, case.time_ms), case.configuration.kafka.partitions)
+        before, decides = case.home, case.topic == "prompt.requests"
+        home = Home(
+            seq=self.seq,
+            clock_ms=max(before.clock_ms, case.time_ms),
+            partitions=case.configuration.kafka.partitions,
+            requests_to=max(before.requests_to, case.offset if decides else -1),
+            progress_to=max(before.progress_to, -1 if decides else case.offset),
+        )
         return Verdict(recorded(self.request, decision), self.account, home, decision)
 
 

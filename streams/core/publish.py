@@ -5,7 +5,7 @@ like.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, assert_never
 
 import orjson
@@ -13,7 +13,7 @@ import orjson
 from schemas.deadletters import DeadLetter, dead_letter_event
 from schemas.errors import RETRYABLE_BY_CALLER
 from schemas.progress import AttemptFailed, AttemptSucceeded, Progress
-from schemas.requests import WrongFields
+from schemas.requests import PromptRequest, WrongFields
 from schemas.units import rfc3339, usd
 from schemas.usage import Charge
 from streams.core.facts import (
@@ -33,6 +33,7 @@ from streams.core.facts import (
     HoldSettled,
     LedgerLine,
 )
+from streams.core.forwarding import First
 from streams.core.identity import event_id
 from streams.core.request import Intake, Request
 from streams.core.tracing import TRACEPARENT
@@ -44,13 +45,17 @@ SOURCE = b"prompt-orchestrator"
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """One event to publish: JSON value, CloudEvents headers; `partition` None lets the key decide."""
+    """One event to publish: JSON value, CloudEvents headers; `partition` None lets the key decide.
+
+    `seq`: a ledger entry's place in its partition, else 0.
+    """
 
     channel: Channel
     key: bytes | None
     value: bytes
     headers: tuple[tuple[str, bytes], ...]
     partition: int | None = None
+    seq: int = field(default=0, compare=False)
 
 
 def outputs_of(request: Request, decision: Decision, event: Progress | None) -> list[Output]:
@@ -75,16 +80,20 @@ def wrong_fields(wrong: WrongFields, *, partition: int, offset: int, time_ms: in
     fields = [{"field": f.field, "problem": f.problem} for f in wrong.fields]
     message = f"{len(fields)} wrong: " + "; ".join(f"{f.field} {f.problem}" for f in wrong.fields[:3])
     details = {"reason": "fields", "fields": fields}
-    intake = Intake(
-        wrong.tenant, wrong.request_id, partition, offset, "", time_ms, time_ms, traceparent, wrong.metadata, ""
-    )
+    intake = _unclaimed(wrong.tenant, wrong.request_id, partition, offset, wrong.metadata, traceparent=traceparent)
     return _stateless_error(intake, time_ms, "INVALID_REQUEST", message, details)
 
 
-def conflict(intake: Intake, *, time_ms: int) -> Output:
-    """Return the error of a request that uses the id of another one with other content. The first one stands."""
+def conflict(prompt: PromptRequest, first: First, traceparent: str) -> Output:
+    """Return the error of a request that uses the id of another one with other content. The first one stands.
+
+    It goes by the coordinates where the request was first published: a crash may have forwarded it twice.
+    """
     message = "this request_id was used before with other content; use a new one"
-    return _stateless_error(intake, time_ms, "INVALID_REQUEST", message, {"reason": "request_id_conflict"})
+    intake = _unclaimed(
+        prompt.tenant, prompt.request_id, first.partition, first.offset, prompt.metadata, traceparent=traceparent
+    )
+    return _stateless_error(intake, first.time_ms, "INVALID_REQUEST", message, {"reason": "request_id_conflict"})
 
 
 def dead_letter(
@@ -117,6 +126,13 @@ def dead_letter(
     return Output("deadletters", key, orjson.dumps(body), _headers(body, None))
 
 
+def _unclaimed(
+    tenant: str, request_id: str, partition: int, offset: int, metadata: dict[str, str], *, traceparent: str
+) -> Intake:
+    """A request that gets an error and no row."""
+    return Intake(tenant, request_id, partition, offset, "", 0, 0, traceparent, metadata, "")
+
+
 def _stateless_error(intake: Intake, time_ms: int, code: str, message: str, details: Mapping[str, Any]) -> Output:
     decision = Decision("prompt.requests", intake.offset, time_ms, time_ms, ())
     failed = Failed(code, message, dict(details), attempts=0, cost=0)
@@ -126,7 +142,8 @@ def _stateless_error(intake: Intake, time_ms: int, code: str, message: str, deta
 def _output(channel: Channel, body: dict[str, Any], intake: Intake) -> Output:
     key = intake.tenant if channel in {"costs", "ledger"} else intake.request_id
     partition = intake.partition if channel == "ledger" else None
-    return Output(channel, key.encode(), orjson.dumps(body), _headers(body, intake.traceparent), partition)
+    headers = _headers(body, intake.traceparent)
+    return Output(channel, key.encode(), orjson.dumps(body), headers, partition, body.get("seq", 0))
 
 
 def _headers(body: Mapping[str, Any], traceparent: str | None) -> tuple[tuple[str, bytes], ...]:

@@ -33,12 +33,15 @@ ACCOUNT_PREFIX = b"account/"
 class Home:
     """One home partition: `seq` is the last ledger entry's, `clock_ms` its event time.
 
-    `partitions`: P when the row was written. P decides where everything lives, so it never changes.
+    `partitions`: P when the row was written. P decides where everything lives, so it never changes. `requests_to` and
+    `progress_to`: the last offsets that were decided on.
     """
 
     seq: int = 0
     clock_ms: int = 0
     partitions: int = 0
+    requests_to: int = -1
+    progress_to: int = -1
 
 
 def account_key(tenant: str) -> bytes:
@@ -78,7 +81,7 @@ def _part(text: str) -> bytes:
 
 def encode_home(home: Home) -> bytes:
     """Write a home partition's row."""
-    return orjson.dumps([home.seq, home.clock_ms, home.partitions])
+    return orjson.dumps([home.seq, home.clock_ms, home.partitions, home.requests_to, home.progress_to])
 
 
 def decode_home(value: bytes) -> Home:

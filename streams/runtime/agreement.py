@@ -3,12 +3,17 @@
 What decides a home changes only with all workers stopped, so a worker that differs from those that run must not join.
 """
 
+import asyncio
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
 
 DIGEST_DIGITS = 12
+COORDINATOR_S = 20.0
+PAUSE_S = 0.2
 _PREFIX = "orchestrator-"
 
 
@@ -24,11 +29,18 @@ def strangers(client_ids: Iterable[str], home_digest: str) -> list[str]:
 
 
 async def members_of(group: str, connection: Mapping[str, Any]) -> list[str]:
-    """Return the client ids of the group's members."""
+    """Return the client ids of the group's members. A cluster that is new makes its coordinator first: bounded wait."""
     admin = AIOKafkaAdminClient(**connection)
     await admin.start()
+    deadline = time.monotonic() + COORDINATOR_S
     try:
-        (answer,) = await admin.describe_consumer_groups([group])
-        return [member[1] for described in answer.groups for member in described[5]]
+        while True:
+            try:
+                (answer,) = await admin.describe_consumer_groups([group])
+                return [member[1] for described in answer.groups for member in described[5]]
+            except KafkaError as error:
+                if not error.retriable or time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(PAUSE_S)
     finally:
         await admin.close()

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, cast
@@ -57,7 +57,13 @@ class Hosted(Protocol):
         """Finish what is in flight before the group rejoins."""
         ...
 
-    async def assigned(self, generation: int, partitions: frozenset[int], progress_from: Mapping[int, int]) -> None:
+    async def assigned(
+        self,
+        generation: int,
+        partitions: frozenset[int],
+        progress_from: Mapping[int, int],
+        requests_from: Mapping[int, int],
+    ) -> None:
         """Take over partitions whose tables are recovered, before records of `generation` are delivered."""
         ...
 
@@ -78,6 +84,7 @@ class WorkerSettings:
     worker: str
     requests: str
     progress: str
+    observations: str
     tables: Mapping[str, str]  # name: changelog topic
     partitions: int
     state: Path
@@ -86,6 +93,11 @@ class WorkerSettings:
     idempotent: bool = True  # False on the embedded broker only
     client_id: str = "orchestrator"
     security: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def sources(self) -> tuple[str, str, str]:
+        """The topics that the stages read."""
+        return (self.requests, self.progress, self.observations)
 
 
 class ConsumerOnly(BootStrategy):
@@ -98,6 +110,7 @@ class WorkerApp(faust.App):
     """A Faust app that hosts one pipeline. A crashed service ends the process: only a restart repairs it."""
 
     BootStrategy = ConsumerOnly
+    logger = logging.getLogger("mode")  # what mode logs of its services, with its level
 
     def wire(self, settings: WorkerSettings, process: Process) -> None:
         """Give the app what its parts share; once, before anything else."""
@@ -115,15 +128,26 @@ class WorkerApp(faust.App):
         self.transport = Transport(self.conf.broker_consumer, self)
         self.requests = self._raw_topic(settings.requests)
         self.progress = self._raw_topic(settings.progress)
+        self.observations = self._raw_topic(settings.observations)
         self.store = TableStore({name: self._raw_table(name, topic) for name, topic in settings.tables.items()})
         self.stopping = False
         self._held: frozenset[int] | None = None
         self._background: set[asyncio.Task[None]] = set()
+        self._before_joining: list[Callable[[], Awaitable[None]]] = []
+        self._beside: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {}
 
     def host(self, pipeline: Hosted, ready: Callable[[list[int]], None]) -> None:
         """Serve this pipeline; `ready` hears the sorted partitions each time that records begin to flow."""
         self._pipeline = pipeline
         self._ready = ready
+
+    def before_joining(self, check: Callable[[], Awaitable[None]]) -> None:
+        """Run this once the cluster is reached, before the group is joined; it may end the process."""
+        self._before_joining.append(check)
+
+    def beside(self, what: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Do this as long as the worker runs; should it end, the process does."""
+        self._beside[what] = work
 
     def source_of(self, stream: Any) -> FaustSource:
         """Return an agent's stream as a stage reads it."""
@@ -139,6 +163,10 @@ class WorkerApp(faust.App):
         """Connect, check the topics, start the pipeline's background work; then Faust starts the rest."""
         await self.kafka.start()
         await self._require_topics()
+        for check in self._before_joining:
+            await check()
+        for what, work in self._beside.items():
+            self._keep(work(), what)
         self._keep(self._pipeline.run(), "the pipeline's background work")
         self._keep(self._watch(), "the watch")
         await super().on_start()
@@ -201,7 +229,7 @@ class WorkerApp(faust.App):
 
     async def _require_topics(self) -> None:
         settings = self.settings
-        found = await self.kafka.partitions([settings.requests, settings.progress, *settings.tables.values()])
+        found = await self.kafka.partitions([*settings.sources, *settings.tables.values()])
         for topic, count in found.items():
             if count == 0:
                 self.process.exit(HOPELESS, f"topic {topic} does not exist: run `orchestrator topics apply`")
@@ -232,7 +260,8 @@ class WorkerApp(faust.App):
         """Let the pipeline take over. The tables are complete; `starts` says where each source partition reads on."""
         partitions = self._same_everywhere()
         progress_from = {tp.partition: offset for tp, offset in starts.items() if tp.topic == self.settings.progress}
-        await self._pipeline.assigned(generation, partitions, progress_from)
+        requests_from = {tp.partition: offset for tp, offset in starts.items() if tp.topic == self.settings.requests}
+        await self._pipeline.assigned(generation, partitions, progress_from, requests_from)
         if generation == self.consumer_generation_id:
             self._held = partitions
 
@@ -240,7 +269,7 @@ class WorkerApp(faust.App):
         settings, assignment = self.settings, self.consumer.assignment()
         held = {
             topic: frozenset(tp.partition for tp in assignment if tp.topic == topic)
-            for topic in (settings.requests, settings.progress, *settings.tables.values())
+            for topic in (*settings.sources, *settings.tables.values())
         }
         if len(set(held.values())) != 1:
             told = ", ".join(f"{topic}: {sorted(partitions)}" for topic, partitions in held.items())

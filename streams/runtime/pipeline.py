@@ -39,10 +39,10 @@ from streams.core.homes import home_of
 from streams.core.identity import default_request_id
 from streams.core.publish import Channel, Output
 from streams.core.registry import Registry
-from streams.core.request import Intake, Request, start_of
+from streams.core.request import Request, start_of
 from streams.core.tracing import traceparent_of
 from streams.runtime.calls import Caller, Calls
-from streams.runtime.journal import Journal
+from streams.runtime.journal import Journal, Late
 from streams.runtime.lease import Lease
 from streams.runtime.ports import Clock, Log, Outgoing, Process, Record, Source, Store
 from streams.runtime.timers import RequestKey, Timers
@@ -72,6 +72,42 @@ class OpenRequest:
     prompt: PromptRequest | None
 
 
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One delivered record and the stage that plans on it."""
+
+    source: Source
+    topic: ConsumedTopic
+    record: Record
+    plan: Callable[[Record], None]
+
+
+class Repeats:
+    """What a partition delivers again after an assignment: records up to the last offsets that were decided on."""
+
+    def __init__(self, home: rows.Home, requests_from: int, progress_from: int) -> None:
+        """The stages read on from these offsets."""
+        self._to = {"prompt.requests": home.requests_to, "prompt.progress": home.progress_to}
+        self._next = {"prompt.requests": requests_from, "prompt.progress": progress_from}
+        self.outputs: list[Output | Outgoing | Late] = []
+        self.repeated: list[Work] = []
+        self.waiting: list[Work] = []
+
+    def is_new(self, work: Work) -> bool:
+        """Whether the record was not there yet when the last decision was made."""
+        return work.record.offset > self._to[work.topic]
+
+    def read(self, work: Work) -> None:
+        """Count a record that was delivered again."""
+        self._next[work.topic] = work.record.offset + 1
+        self.repeated.append(work)
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything that was decided has been delivered again."""
+        return all(self._next[topic] > to for topic, to in self._to.items())
+
+
 class Pipeline:
     """One worker's part of the pipeline. An adapter (Faust, or the simulator) feeds it and tells it of rebalances."""
 
@@ -99,6 +135,8 @@ class Pipeline:
         )
         self._timers = Timers(clock, self._fire)
         self._open: dict[RequestKey, OpenRequest] = {}
+        self._repeats: dict[int, Repeats] = {}
+        self._captured: list[Output | Outgoing | Late] | None = None
         self._read_to: dict[int, int] = {}
         self._to_redrive: dict[int, int] = {}
         self._redrive_wanted = asyncio.Event()
@@ -128,15 +166,50 @@ class Pipeline:
         async for record in source:
             if not self._lease.admits(record):
                 continue
-            try:
-                plan(record)
-            except Exception:
-                log.exception("record not understood", topic=topic, partition=record.partition, offset=record.offset)
-                self._dead_letter(topic, record, DeadLetter("internal_error", "the orchestrator failed on this record"))
-            self._journal.add(source, record)
+            work = Work(source, topic, record, plan)
+            repeats = None if topic == "model.observations" else self._repeats.get(record.partition)
+            if repeats is None:
+                self._plan(work)
+                self._journal.add(source, record)
+            else:
+                self._repeat(repeats, work)
             if source.idle() or self._journal.full:
                 self._journal.release()
                 await self._journal.room()
+
+    def _plan(self, work: "Work") -> None:
+        record = work.record
+        try:
+            work.plan(record)
+        except Exception:
+            log.exception("record failed", topic=work.topic, partition=record.partition, offset=record.offset)
+            letter = DeadLetter("internal_error", "the orchestrator failed on this record")
+            self._dead_letter(work.topic, record, letter)
+
+    def _repeat(self, repeats: "Repeats", work: "Work") -> None:
+        """Repeat what was decided before, then go on with what is new.
+
+        Events of decisions that a crash kept from being published appear now for the first time, and the ledger's must
+        appear in the order of their `seq`, whichever of the two topics is read first.
+        """
+        if repeats.is_new(work):
+            repeats.waiting.append(work)
+        else:
+            self._captured = repeats.outputs
+            try:
+                self._plan(work)
+            finally:
+                self._captured = None
+            repeats.read(work)
+        if repeats.complete:
+            del self._repeats[work.record.partition]
+            for output in sorted(repeats.outputs, key=_seq):
+                self._journal.publish(output if not isinstance(output, Output) else self._outgoing(output))
+            for repeated in repeats.repeated:
+                self._journal.add(repeated.source, repeated.record)
+            for waiting in repeats.waiting:
+                self._plan(waiting)
+                self._journal.add(waiting.source, waiting.record)
 
     # --- DECIDE
 
@@ -174,11 +247,8 @@ class Pipeline:
         if request is None:
             self._admit(record, first, prompt)
         elif request.intake.digest != prompt.digest.hex():
-            headers = traceparent_of(record.headers, prompt.tenant, prompt.request_id)
-            intake = Intake(
-                prompt.tenant, prompt.request_id, home, record.offset, "", 0, 0, headers, prompt.metadata, ""
-            )
-            self._publish(publish.conflict(intake, time_ms=record.time_ms))
+            traceparent = traceparent_of(record.headers, prompt.tenant, prompt.request_id)
+            self._publish(publish.conflict(prompt, first, traceparent))
         else:
             self._repeat_request(record, request)
 
@@ -190,7 +260,7 @@ class Pipeline:
             self._dead_letter("prompt.requests", record, letter, prompt.tenant, prompt.request_id)
             return
         headers = forwarding_headers(record.headers, self._topics.requests, first)
-        self._journal.publish(Outgoing(self._topics.requests, record.key, record.value, home, headers))
+        self._emit(Outgoing(self._topics.requests, record.key, record.value, home, headers))
 
     def _admit(self, record: Record, first: First, prompt: PromptRequest) -> None:
         now_ms = self._clock.now_ms()
@@ -227,7 +297,7 @@ class Pipeline:
             output = publish.terminal_of(request, terminal, progress_of(record.value))
             return () if output is None else (self._outgoing(output),)
 
-        self._journal.publish(read_back)
+        self._emit(read_back)
 
     # --- FINISH
 
@@ -288,17 +358,19 @@ class Pipeline:
         self, topic: Literal["prompt.requests", "prompt.progress"], record: Record, tenant: str, now_ms: int
     ) -> Case:
         partition = record.partition
-        home = self._journal.read(ACCOUNTS, partition, rows.HOME_KEY, rows.decode_home) or rows.Home()
         account = self._journal.read(ACCOUNTS, partition, rows.account_key(tenant), rows.decode_account)
         return Case(
             topic=topic,
             offset=record.offset,
             time_ms=record.time_ms,
             now_ms=now_ms,
-            home=home,
+            home=self._home(partition),
             account=account or Account(tenant),
             configuration=self._configuration,
         )
+
+    def _home(self, partition: int) -> rows.Home:
+        return self._journal.read(ACCOUNTS, partition, rows.HOME_KEY, rows.decode_home) or rows.Home()
 
     def _request(self, partition: int, tenant: str, request_id: str) -> Request | None:
         for key in (rows.open_key(tenant, request_id), rows.done_key(tenant, request_id)):
@@ -351,7 +423,16 @@ class Pipeline:
             self._publish(output)
 
     def _publish(self, output: Output) -> None:
-        self._journal.publish(self._outgoing(output))
+        if self._captured is None:
+            self._journal.publish(self._outgoing(output))
+        else:
+            self._captured.append(output)
+
+    def _emit(self, output: Outgoing | Late) -> None:
+        if self._captured is None:
+            self._journal.publish(output)
+        else:
+            self._captured.append(output)
 
     def _outgoing(self, output: Output) -> Outgoing:
         return Outgoing(self._channels[output.channel], output.key, output.value, output.partition, output.headers)
@@ -390,18 +471,30 @@ class Pipeline:
         self._lease.enter_limbo()
         await self._journal.drain()
 
-    async def assigned(self, generation: int, partitions: frozenset[int], progress_from: Mapping[int, int]) -> None:
+    async def assigned(
+        self,
+        generation: int,
+        partitions: frozenset[int],
+        progress_from: Mapping[int, int],
+        requests_from: Mapping[int, int],
+    ) -> None:
         """Take up the partitions of a generation, after their tables are recovered and before their records come.
 
-        `progress_from[p]` is the offset that FINISH reads next. What is open in partitions that were not held before is
-        redriven once FINISH has read everything that was in the log by now.
+        `progress_from[p]` and `requests_from[p]` are the offsets that FINISH and DECIDE read next. What is open in
+        partitions that were not held before is redriven once FINISH has read everything that was in the log by now.
         """
         await self.drain()
-        self._require_same_p(partitions)
+        homes = {p: self._home(p) for p in sorted(partitions)}
+        self._require_same_p(homes)
         gained = partitions - self._lease.partitions
         behind = {p for p in self._to_redrive if p in partitions}
         self._calls.keep(partitions)
         self._recall(partitions)
+        self._repeats = {}
+        for partition, home in homes.items():
+            repeats = Repeats(home, requests_from.get(partition, 0), progress_from.get(partition, 0))
+            if not repeats.complete:
+                self._repeats[partition] = repeats
         self._read_to = dict(progress_from)
         self._to_redrive = dict.fromkeys(sorted(gained | behind), -1)
         for partition in self._to_redrive:
@@ -410,11 +503,10 @@ class Pipeline:
         self._journal.resume()
         self._redrive_wanted.set()
 
-    def _require_same_p(self, partitions: frozenset[int]) -> None:
+    def _require_same_p(self, homes: Mapping[int, rows.Home]) -> None:
         configured = self._configuration.kafka.partitions
-        for partition in sorted(partitions):
-            home = self._journal.read(ACCOUNTS, partition, rows.HOME_KEY, rows.decode_home)
-            if home is not None and home.partitions != configured:
+        for home in homes.values():
+            if home.partitions not in {0, configured}:
                 why = f"kafka.partitions is {configured}, and was {home.partitions} when requests were decided"
                 self._process.exit(HOPELESS, f"{why}: P never changes")
 
@@ -500,3 +592,7 @@ def _next_moment(known: OpenRequest) -> int:
     if known.state == "waiting":
         return min(known.not_before_ms, known.deadline_ms)
     return known.deadline_ms + DEADLINE_GRACE_MS
+
+
+def _seq(output: Output | Outgoing | Late) -> int:
+    return output.seq if isinstance(output, Output) else 0

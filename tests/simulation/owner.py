@@ -27,7 +27,13 @@ class Pipeline(Protocol):
     async def run(self) -> None: ...
     def begin_rebalance(self) -> None: ...
     async def drain(self) -> None: ...
-    async def assigned(self, generation: int, partitions: frozenset[int], progress_from: Mapping[int, int]) -> None: ...
+    async def assigned(
+        self,
+        generation: int,
+        partitions: frozenset[int],
+        progress_from: Mapping[int, int],
+        requests_from: Mapping[int, int],
+    ) -> None: ...
     async def stop(self, grace_s: float) -> None: ...
 
 
@@ -157,6 +163,7 @@ class Owner:
         if self._joining:
             self.world.violation(self.process.name, "sent rows or outputs while joining")
             return None
+        self.perhaps_interrupted()
         silent_s = self.world.loop.time() - self._proved_at
         return None if silent_s <= 0.8 * self.world.weather.session_s else f"fenced: silent for {silent_s:.1f} s"
 
@@ -231,6 +238,7 @@ class Owner:
         for partition in sorted(assignment.partitions):
             if self._rebalance.is_set():
                 return False
+            await asyncio.sleep(self._random.random() * self.world.weather.recovery_s)
             await self.store.recover(ACCOUNTS, partition)
         return not self._rebalance.is_set()
 
@@ -248,7 +256,8 @@ class Owner:
         if self._rebalance.is_set():
             return
         progress_from = {p: start[PROGRESS, p] for p in sorted(assignment.partitions)}
-        await pipeline.assigned(assignment.generation, assignment.partitions, progress_from)
+        requests_from = {p: start[REQUESTS, p] for p in sorted(assignment.partitions)}
+        await pipeline.assigned(assignment.generation, assignment.partitions, progress_from, requests_from)
         if self._rebalance.is_set():
             return
         self._acked = dict(start)
@@ -287,7 +296,7 @@ class Owner:
             self._enter_limbo()
 
     def perhaps_interrupted(self) -> None:
-        """Hear of a rebalance between two records: the consumer's thread may tell of it at any moment."""
+        """Hear of a rebalance in the midst of things: the consumer's thread may tell of it at any moment."""
         if self._active and self.group.preparing and self._random.random() < 0.4:
             self._enter_limbo()
 

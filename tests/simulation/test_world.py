@@ -41,7 +41,13 @@ class CountingPipeline:
         async with self.lock:
             return
 
-    async def assigned(self, generation: int, partitions: frozenset[int], progress_from: Mapping[int, int]) -> None:
+    async def assigned(
+        self,
+        generation: int,
+        partitions: frozenset[int],
+        progress_from: Mapping[int, int],
+        requests_from: Mapping[int, int],
+    ) -> None:
         self.generation = generation
 
     async def stop(self, grace_s: float) -> None:
