@@ -144,6 +144,7 @@ def plan_of(seed: int) -> Plan:
         unknown_delivery=random.choice((0.0, 0.0, 0.003, 0.01)),
         stale_delivery=random.choice((0.0, 0.5, 1.0)),
         handover=random.choice((0.0, 0.3, 1.0)),
+        recovery_s=random.choice((0.0, 0.0, 1.5)),
         commit_s=random.choice((0.3, 1.0)),
     )
     poor = random.choice(("0.0005", "0.001", "0.003"))
@@ -370,6 +371,8 @@ def _strike_all(observed: Observed, fault: Fault) -> None:
                 third.stop()
         case "nudge":
             observed.group.nudge()
+            if fault.number < 0.5:
+                world.loop.at_world(fault.number * 6, observed.group.nudge)
         case "republish":
             _republish(observed, fault)
         case _:

@@ -90,8 +90,14 @@ class OldRowPutAgain(Pipeline):
 class RedriveBeforeCatchUp(Pipeline):
     """What is open is redriven at once, before FINISH has read what became of it."""
 
-    async def assigned(self, generation: int, partitions: frozenset[int], progress_from: Mapping[int, int]) -> None:
-        await super().assigned(generation, partitions, progress_from)
+    async def assigned(
+        self,
+        generation: int,
+        partitions: frozenset[int],
+        progress_from: Mapping[int, int],
+        requests_from: Mapping[int, int],
+    ) -> None:
+        await super().assigned(generation, partitions, progress_from, requests_from)
         self._to_redrive = dict.fromkeys(self._to_redrive, 0)
 
 

@@ -40,6 +40,7 @@ class Weather:
     unknown_delivery: float = 0.0
     stale_delivery: float = 0.5
     handover: float = 0.0
+    recovery_s: float = 0.0
     row_by_row: bool = False
     commit_s: float = 1.0
 
