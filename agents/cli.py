@@ -96,10 +96,13 @@ def worker(
 
     Example: orchestrator worker -c orchestrator.yaml --id w1
     """
-    from agents.commands.loading import load
+    from agents.commands.loading import load, shown
 
     configuration = load(config, os.environ)
-    _warn(config, configuration.warnings)
+    import structlog
+
+    for warning in configuration.warnings:
+        structlog.get_logger().warning(warning, file=shown(config))
     from agents.worker import run
 
     with _mistakes_of(config):

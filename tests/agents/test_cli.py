@@ -206,6 +206,17 @@ def test_without_a_cluster_a_command_gives_up_with_75_and_names_the_address(plac
     assert {ended.stderr for ended in ends} == {f"no Kafka cluster answers at {bootstrap}, tried for 20 s\n"}
 
 
+def test_a_worker_without_a_cluster_ends_with_75_and_says_only_log_lines(place: Path) -> None:
+    bootstrap = f"127.0.0.1:{free_port()}"
+    ended = run(place, "worker", environ={"ORCHESTRATOR_KAFKA__BOOTSTRAP_SERVERS": bootstrap})
+    assert (ended.returncode, ended.stdout) == (75, "")
+    first, *_, last = map(json.loads, ended.stderr.splitlines())
+    assert (first["level"], first["message"]) == ("WARNING", "cache has no effect yet")
+    assert first["details"] == {"file": "orchestrator.yaml"}
+    assert last["level"] == "ERROR"
+    assert bootstrap in last["message"]
+
+
 def test_ctrl_c_ends_with_130_and_says_nothing(place: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts and never answers
         bootstrap = f"127.0.0.1:{silent.getsockname()[1]}"
