@@ -1,7 +1,7 @@
 """Local rows: RocksDB below Faust's tables, which recovery fills from the changelogs."""
 
 import gc
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import faust
@@ -12,6 +12,7 @@ from rocksdict import Rdict, WriteBatch
 from streams.runtime.ports import Rows
 
 MIB = 1024 * 1024
+OFFSET_KEY = RocksDBStore.offset_key
 
 
 class NotHeldError(LookupError):
@@ -21,6 +22,18 @@ class NotHeldError(LookupError):
 def options() -> dict[str, Any]:
     """Return options of one table, which Faust changes; its default block cache is 2 GiB per partition."""
     return {"block_cache_size": 16 * MIB, "write_buffer_size": 16 * MIB, "max_write_buffer_number": 2}
+
+
+def write(db: Rdict, rows: Rows, changelog_offset: int) -> None:
+    """Write rows and, under Faust's own key, the offset of the last one, in one atomic batch."""
+    batch = WriteBatch(raw_mode=True)
+    for key, value in rows:
+        if value is None:
+            batch.delete(key)
+        else:
+            batch.put(key, value)
+    batch.put(OFFSET_KEY, str(changelog_offset).encode())
+    db.write(batch)
 
 
 class PartitionStore(RocksDBStore):
@@ -49,9 +62,9 @@ class PartitionStore(RocksDBStore):
             raise NotHeldError(f"partition {partition} of {self.table.name} is not assigned to this worker")
         return cast(Rdict, super()._db_for_partition(partition))
 
-    def apply_changelog_batch(self, batch: Iterable[Any], to_key: Any, to_value: Any) -> None:
-        """Store what recovery has read, except of partitions that were lost while it read."""
-        super().apply_changelog_batch([one for one in batch if one.message.partition in self._held], to_key, to_value)
+    def restore(self, partition: int, records: Sequence[Any]) -> None:
+        """Store changelog records, in order, and how far they reach, in one atomic batch."""
+        write(self._db_for_partition(partition), [(one.key, one.value) for one in records], records[-1].offset)
 
     async def stop(self) -> None:
         """Close all databases."""
@@ -97,14 +110,7 @@ class TableStore:
 
     def write(self, table: str, partition: int, rows: Rows, changelog_offset: int) -> None:
         """Write rows and the offset that recovery starts behind, in one atomic batch; not synced, the log is enough."""
-        batch = WriteBatch(raw_mode=True)
-        for key, value in rows:
-            if value is None:
-                batch.delete(key)
-            else:
-                batch.put(key, value)
-        batch.put(PartitionStore.offset_key, str(changelog_offset).encode())
-        self._db(table, partition).write(batch)
+        write(self._db(table, partition), rows, changelog_offset)
 
     def scan(self, table: str, partition: int, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Yield rows whose key starts with `prefix`, in key order, as of the first one taken."""
@@ -112,7 +118,7 @@ class TableStore:
         for key, value in rows:
             if not key.startswith(prefix):
                 return
-            if key != PartitionStore.offset_key:
+            if key != OFFSET_KEY:
                 yield key, value
 
     def close(self) -> None:

@@ -59,6 +59,9 @@ class Broker:
     def _to_message(self, tp: TP, record: Any) -> Any:
         return record
 
+    def _restore(self, changelogs: dict[TP, list[Any]]) -> None:
+        assert changelogs == {}
+
     def _is_changelog_tp(self, tp: TP) -> bool:
         return False
 
