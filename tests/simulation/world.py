@@ -365,6 +365,6 @@ class SimClock:
 
     async def sleep_until(self, moment_ms: int) -> None:
         """See `Clock`."""
-        wait_s = (moment_ms - self._skew_ms - EPOCH_MS) / 1000 - self._loop.time()
-        if wait_s > 0:
-            await asyncio.sleep(wait_s + 1e-3)
+        while self.now_ms() < moment_ms:
+            wait_s = (moment_ms - self._skew_ms - EPOCH_MS) / 1000 - self._loop.time()
+            await asyncio.sleep(max(wait_s, 0.0) + 1e-4)
