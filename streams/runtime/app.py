@@ -257,13 +257,18 @@ class WorkerApp(faust.App):
             await self.recovered(generation_id, {})  # there is nothing to recover, and nothing will be delivered
 
     async def recovered(self, generation: int, starts: Mapping[TP, int]) -> None:
-        """Let the pipeline take over. The tables are complete; `starts` says where each source partition reads on."""
+        """Let the pipeline take over. The tables are complete; `starts` says where each source partition reads on.
+
+        A rebalance that begins meanwhile puts the pipeline into limbo, and taking over takes it out: so back again.
+        """
         partitions = self._same_everywhere()
         progress_from = {tp.partition: offset for tp, offset in starts.items() if tp.topic == self.settings.progress}
         requests_from = {tp.partition: offset for tp, offset in starts.items() if tp.topic == self.settings.requests}
         await self._pipeline.assigned(generation, partitions, progress_from, requests_from)
         if generation == self.consumer_generation_id:
             self._held = partitions
+        else:
+            self._pipeline.begin_rebalance()
 
     def _same_everywhere(self) -> frozenset[int]:
         settings, assignment = self.settings, self.consumer.assignment()

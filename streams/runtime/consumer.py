@@ -15,6 +15,7 @@ import aiokafka
 from aiokafka.errors import ConsumerStoppedError, IllegalStateError
 from aiokafka.protocol.group import LeaveGroupRequest
 from faust.tables.manager import TableManager
+from faust.tables.recovery import Recovery
 from faust.transport.consumer import ensure_TPset
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
@@ -98,10 +99,9 @@ class RebalanceListener(driver.ConsumerRebalanceListener):
     """
 
     def on_partitions_revoked(self, revoked: Iterable[Any]) -> Any:
-        """Start the rebalance: LIMBO first."""
-        started = super().on_partitions_revoked(revoked)
+        """Start the rebalance: what is on the way is stale, and the pipeline in limbo, before anything else."""
         self._thread.app.consumer_generation_id += 1
-        return started
+        return super().on_partitions_revoked(revoked)
 
     async def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
         """Hand the new assignment to the main thread, under the next number."""
@@ -237,9 +237,12 @@ class Consumer(driver.Consumer):
         Recovery calls this when the tables are complete and resumes the flow afterwards. The flow is stopped here
         because Faust has resumed the partitions already, and nothing may be fetched while positions change.
         """
+        generation = self.app.consumer_generation_id
+        if self._recovery.need_recovery():
+            missing = +self._recovery.active_remaining()
+            cast(Any, self.app).process.exit(TRY_AGAIN, f"recovery ended before the tables were complete: {missing}")
         self.stop_flow()
         await self._looked.wait()
-        generation = self.app.consumer_generation_id
         sources = [tp for tp in self.assignment() if not self._is_changelog_tp(tp)]
         extents = await self._thread.call_thread(cast(ConsumerThread, self._thread).extents, sources)
         for tp, extent in extents.items():
@@ -261,9 +264,18 @@ class Consumer(driver.Consumer):
         cast(Any, self.app).process.exit(HOPELESS, f"records lost: {tp.topic} partition {tp.partition}: {why}")
 
     async def seek_wait(self, partitions: Mapping[TP, int]) -> None:
-        """Seek changelogs for recovery, when no fetch of before is on the way any more."""
+        """Seek changelogs for recovery, when no fetch of before is on the way any more.
+
+        The end of the recovery before may still be signalled: Faust clears it at leisure, and this one would be over
+        before it began.
+        """
         await self._looked.wait()
+        self._recovery.signal_recovery_end.clear()
         await super().seek_wait(partitions)
+
+    @property
+    def _recovery(self) -> Recovery:
+        return cast(TableManager, self.app.tables).recovery
 
     async def _seek_back(self, tp: TP, offset: int) -> None:
         try:
@@ -330,7 +342,7 @@ class Consumer(driver.Consumer):
     def _restore(self, changelogs: Mapping[TP, list[Any]]) -> None:
         """Write what recovery has asked for straight into the stores: Faust's way there, through a queue, takes a
         hundred times as long per row and can lose the rows of a queue that is cleared."""
-        recovery = cast(TableManager, self.app.tables).recovery
+        recovery = self._recovery
         for tp, found in changelogs.items():
             if self.app.in_recovery and tp in recovery.active_tps:
                 seen = recovery.active_offsets[tp]
