@@ -16,6 +16,8 @@ from aiokafka.structs import ConsumerRecord
 from streams.core.rows import ACCOUNT_PREFIX, OPEN_PREFIX, decode_account
 
 Key = tuple[str, str]
+Amounts = dict[Key, int]
+"""Nano-USD per (tenant, window)."""
 
 
 @dataclass
@@ -137,47 +139,50 @@ def audit(books: Books) -> None:
     """Check what must be true of any run at rest: G2, G3 and G4 of the design."""
     for key, values in books.outcomes.items():
         assert len(set(values)) == 1, f"{key} was told two different outcomes: {set(values)}"
-    for event_id, values in books.cost_bytes.items():
-        assert len(values) == 1, f"cost event {event_id} has two contents"
+    for event_id, contents in books.cost_bytes.items():
+        assert len(contents) == 1, f"cost event {event_id} has two contents"
     assert not books.open_rows, f"{len(books.open_rows)} requests are still open"
-    spent: dict[tuple[str, str], int] = defaultdict(int)
-    reserved: dict[tuple[str, str], int] = defaultdict(int)
-    booked_once: dict[str, int] = defaultdict(int)
+    spent: Amounts = defaultdict(int)
     for partition, entries in books.ledger.items():
-        distinct = {entry["id"]: entry for entry in entries}
-        seqs = [entry["seq"] for entry in distinct.values()]
-        assert seqs == list(range(1, len(seqs) + 1)), f"partition {partition}: gaps or disorder in {seqs[:20]}…"
-        local: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
-        for entry in distinct.values():
-            key = (entry["tenant"], entry["window"])
-            state = local[key]
-            match entry["type"]:
-                case "hold.placed.v1":
-                    state[1] += entry["hold_nano_usd"]
-                case "hold.settled.v1" | "hold.released.v1":
-                    state[1] -= entry["hold_nano_usd"]
-                    state[0] += entry["amount_nano_usd"]
-                case "booking.adjusted.v1":
-                    state[0] += entry["amount_nano_usd"]
-            assert state == [entry["spent_after_nano_usd"], entry["reserved_after_nano_usd"]], entry
-            limit = entry["limit_nano_usd"]
-            assert limit is None or sum(state) <= limit, entry
-        for key, (spent_here, reserved_here) in local.items():
+        for key, (spent_here, reserved_here) in _folded(partition, entries).items():
+            assert reserved_here == 0, f"partition {partition}: holds of {key} left open"
             spent[key] += spent_here
-            reserved[key] += reserved_here
-    assert all(amount == 0 for amount in reserved.values()), f"holds left open: {dict(reserved)}"
+    assert spent == _spent_by_rows(books, spent), "the account rows do not hold what the ledger says"
+    billed: dict[str, int] = defaultdict(int)
+    for cost in books.costs.values():
+        billed[cost["tenant"]] += cost["cost_nano_usd"]
+    for tenant, amount in billed.items():
+        kinds: dict[str, int] = defaultdict(int)
+        for (_, window), total in ((key, total) for key, total in spent.items() if key[0] == tenant):
+            kinds[window.partition(":")[0]] += total
+        assert set(kinds.values()) == {amount}, f"{tenant}: ledger {dict(kinds)}, cost events {amount}"
+
+
+def _folded(partition: int, entries: list[dict[str, Any]]) -> dict[Key, list[int]]:
+    """Fold a partition: seq without gaps in order of first appearance, every entry adds up, no limit is passed."""
+    distinct = {entry["id"]: entry for entry in entries}
+    seqs = [entry["seq"] for entry in distinct.values()]
+    assert seqs == list(range(1, len(seqs) + 1)), f"partition {partition}: gaps or disorder in {seqs[:20]}…"
+    windows: dict[Key, list[int]] = defaultdict(lambda: [0, 0])
+    for entry in distinct.values():
+        window = windows[entry["tenant"], entry["window"]]
+        match entry["type"]:
+            case "hold.placed.v1":
+                window[1] += entry["hold_nano_usd"]
+            case "hold.settled.v1" | "hold.released.v1":
+                window[1] -= entry["hold_nano_usd"]
+                window[0] += entry["amount_nano_usd"]
+            case "booking.adjusted.v1":
+                window[0] += entry["amount_nano_usd"]
+        assert window == [entry["spent_after_nano_usd"], entry["reserved_after_nano_usd"]], entry
+        assert entry["limit_nano_usd"] is None or sum(window) <= entry["limit_nano_usd"], entry
+    return windows
+
+
+def _spent_by_rows(books: Books, windows: Iterable[Key]) -> Amounts:
+    rows: Amounts = defaultdict(int)
     for account in books.accounts:
         for window in account.windows:
             assert window.reserved == 0, account
-            booked_once[f"{account.tenant} {window.id}"] += window.spent
-    for (tenant, window), amount in spent.items():
-        assert booked_once[f"{tenant} {window}"] == amount, (tenant, window)
-    by_tenant: dict[str, int] = defaultdict(int)
-    for cost in books.costs.values():
-        by_tenant[cost["tenant"]] += cost["cost_nano_usd"]
-    for tenant, amount in by_tenant.items():
-        kinds: dict[str, int] = defaultdict(int)
-        for (who, window), total in spent.items():
-            if who == tenant:
-                kinds[window.partition(":")[0]] += total
-        assert set(kinds.values()) == {amount}, f"{tenant}: ledger {dict(kinds)}, cost events {amount}"
+            rows[account.tenant, window.id] += window.spent
+    return {key: rows[key] for key in windows}

@@ -31,16 +31,10 @@ class Worker:
         raw = self.said.read_bytes()[self.read_from :]
         return [json.loads(line) for line in raw.splitlines() if line.startswith(b"{")]
 
-    async def ready(self, within_s: float = 40) -> list[int]:
-        """Wait for the first assignment and return its partitions."""
-        async with asyncio.timeout(within_s):
-            while True:
-                told = [line["details"] for line in self.lines() if line["message"] == "ready"]
-                if told:
-                    partitions: list[int] = told[-1]["partitions"]
-                    return partitions
-                assert self.process.poll() is None, f"{self.name} ended: {self.said.read_text()}"
-                await asyncio.sleep(LOOK_EVERY_S)
+    def partitions(self) -> list[int]:
+        """Return what it holds since its last assignment."""
+        told = [line["details"]["partitions"] for line in self.lines() if line["message"] == "ready"]
+        return told[-1] if told else []
 
     async def ended(self, within_s: float = 20) -> int:
         """Wait for the end and return the exit code."""
@@ -82,16 +76,13 @@ class Fleet:
         return worker
 
     async def whole(self, within_s: float = 60) -> None:
-        """Wait until the running workers hold every partition between them."""
+        """Wait until the running workers hold every partition between them, and each of them some."""
         everything = list(range(self.settings["kafka"]["partitions"]))
         async with asyncio.timeout(within_s):
             while True:
-                running = [w for w in self.workers.values() if w.process.poll() is None]
-                last = [
-                    [line["details"]["partitions"] for line in w.lines() if line["message"] == "ready"][-1:]
-                    for w in running
-                ]
-                if sorted(p for told in last for partitions in told for p in partitions) == everything:
+                running = [worker for worker in self.workers.values() if worker.process.poll() is None]
+                held = [worker.partitions() for worker in running]
+                if all(held) and sorted(p for partitions in held for p in partitions) == everything:
                     return
                 await asyncio.sleep(LOOK_EVERY_S)
 

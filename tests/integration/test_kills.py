@@ -117,11 +117,11 @@ async def _kill(workers: Fleet, loading: asyncio.Task[None]) -> int:
     """Kill one of the two at random moments of the load, and start it again."""
     draw = random.Random(20)
     pause = REQUESTS / PER_SECOND / KILLS
-    for kills in range(KILLS):
+    for _ in range(KILLS):
         await asyncio.sleep(pause * draw.uniform(0.5, 1.4))
         name = draw.choice(("w0", "w1"))
         workers.workers[name].process.kill()
         workers.workers[name].process.wait()
         await asyncio.sleep(draw.uniform(0, 0.5))
         workers.start(name)
-    return kills + 1
+    return KILLS
