@@ -137,8 +137,10 @@ def _nothing_is_forgotten(observed: Observed) -> Iterator[str]:
         if _kind_of(event) != "terminal" or key not in expired or attempt in moved or key[0] == "hasty":
             continue
         at_s, who, partition = expired[key]
-        since = [a.at_s for a in observed.fleet.assigned if a.partition == partition and a.process == who]
-        began_s = max([placed.get(attempt, at_s), *(s for s in since[-1:] if s <= at_s)])
+        since = [
+            a.at_s for a in observed.fleet.assigned if a.partition == partition and a.process == who and a.at_s <= at_s
+        ]
+        began_s = max([placed.get(attempt, at_s), *since[-1:]])
         runs = any(
             observed.fleet.ended_at.get(call.process, at_s) > at_s - FORGOTTEN_S
             for call in observed.provider.calls

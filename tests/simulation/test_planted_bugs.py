@@ -1,4 +1,4 @@
-"""Each guarantee can fail: the real pipeline with one bug planted is found out within a few hundred histories.
+"""Each guarantee can fail: the real pipeline with one bug planted is found out within a thousand histories.
 
 The bugs are those that broke the prototype (DESIGN §5), and those that the simulator found in the real one.
 """
@@ -22,7 +22,7 @@ from tests.simulation.history import Make, Plan, plan_of, run
 from tests.simulation.oracle import broken
 from tests.simulation.owner import PROGRESS
 
-MANY = 400
+MANY = 1000
 
 
 def plans() -> Iterator[Plan]:
