@@ -318,7 +318,7 @@ class Owner:
                 await self._something_to_read(topic, bool(behind))
                 continue
             partition = self._random.choice(behind)
-            await asyncio.sleep(self.world.trip_s() * lazy)
+            await asyncio.sleep(min(self.world.trip_s() * lazy, 2.0))
             log, at = self.world.records(topic, partition), positions[partition]
             found = [stamped(r, generation) for r in log[at : at + self._random.randint(1, most)]]
             await asyncio.sleep(self.world.trip_s())
