@@ -1,11 +1,11 @@
 """One worker process: assembles the pipeline, Faust and the providers from a configuration, and runs until it is
 stopped."""
 
-import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 
 import structlog
+import uvloop
 
 from agents import decide, finish, health
 from agents.calls import ProviderCaller
@@ -38,7 +38,7 @@ def run(configuration: Configuration, environ: Mapping[str, str], worker: str | 
     except (SlotInUseError, OSError) as error:
         log.error("no place to work in", reason=str(error))
         return BAD_USAGE
-    asyncio.run(_run(configuration, environ, slot))
+    uvloop.run(_run(configuration, environ, slot))
     return 0
 
 

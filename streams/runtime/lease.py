@@ -15,9 +15,15 @@ class Lease:
     generation: int = -1
     partitions: frozenset[int] = field(default_factory=frozenset)
     active: bool = False
+    rebalances: int = 0
+
+    def begin_rebalance(self) -> None:
+        """Enter limbo because the group rebalances. May be called from another thread: it sets plain attributes."""
+        self.rebalances += 1
+        self.active = False
 
     def enter_limbo(self) -> None:
-        """Stop deciding. May be called from another thread: it sets one flag."""
+        """Stop deciding."""
         self.active = False
 
     def renew(self, generation: int, partitions: frozenset[int]) -> None:

@@ -29,7 +29,7 @@ __all__ = ["LEVELS", "MAX_LINE_BYTES", "configure", "hide"]
 LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
 SERVICE: Final = "orchestrator"
 MAX_LINE_BYTES: Final = 16 * 1024
-QUIET: Final = ("aiokafka", "faust", "mode")
+QUIET: Final = ("aiokafka", "faust", "httpx", "mode", "streams.runtime")
 """They log every record at DEBUG, and cost 13 % of a core even unprinted (KAFKA.md); INFO is their start-up chatter."""
 
 _WIDER_TO_NARROWER: Final = (

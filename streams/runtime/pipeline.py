@@ -33,7 +33,7 @@ from streams.core.account import Account
 from streams.core.case import Case, Verdict
 from streams.core.circuit import Circuit, health_of
 from streams.core.circuit import evolve as evolve_circuit
-from streams.core.facts import Answered, Decision
+from streams.core.facts import Answered, AttemptStarted, Decision
 from streams.core.forwarding import First, first_seen, forwarding_headers
 from streams.core.homes import home_of
 from streams.core.identity import default_request_id
@@ -210,6 +210,8 @@ class Pipeline:
             for waiting in repeats.waiting:
                 self._plan(waiting)
                 self._journal.add(waiting.source, waiting.record)
+                if self._journal.full:
+                    self._journal.release()
 
     # --- DECIDE
 
@@ -395,17 +397,18 @@ class Pipeline:
         put(ACCOUNTS, partition, rows.account_key(tenant), rows.encode_account(verdict.account), verdict.account)
         put(ACCOUNTS, partition, rows.HOME_KEY, rows.encode_home(verdict.home), verdict.home)
         self._publish_all(publish.outputs_of(request, verdict.decision, event))
-        self._plan_effects(request)
+        self._plan_effects(request, verdict.decision)
 
-    def _plan_effects(self, request: Request) -> None:
+    def _plan_effects(self, request: Request, decision: Decision) -> None:
+        """Let a call go that this decision started: one that an earlier decision started is run, or redriven."""
         key = (request.intake.partition, request.intake.tenant, request.intake.request_id)
-        start = start_of(request)
-        if request.state == "pending" and not self._calls.knows((*key, request.attempt)):
+        if AttemptStarted(request.attempt) in decision.facts:
+            start = start_of(request)
             self._calls.plan(start)
             self._journal.afterwards(
                 key[0], lambda: self._calls.begin(start, lambda: self._prompt(key)), lambda: self._calls.unplan(start)
             )
-        if request.state in {"pending", "waiting"}:
+        if request.state != "done":
             self._timers.set(_next_moment(self._open[key]), key)
 
     def _prompt(self, key: RequestKey) -> PromptRequest | None:
@@ -464,7 +467,7 @@ class Pipeline:
 
     def begin_rebalance(self) -> None:
         """LIMBO at once: nothing is planned or acknowledged any more. Callable from another thread."""
-        self._lease.enter_limbo()
+        self._lease.begin_rebalance()
 
     async def drain(self) -> None:
         """Before the group is rejoined: drop what is planned, wait for what is on its way."""
@@ -480,14 +483,15 @@ class Pipeline:
     ) -> None:
         """Take up the partitions of a generation, after their tables are recovered and before their records come.
 
-        `progress_from[p]` and `requests_from[p]` are the offsets that FINISH and DECIDE read next. What is open in
-        partitions that were not held before is redriven once FINISH has read everything that was in the log by now.
+        `progress_from[p]` and `requests_from[p]` are the offsets that FINISH and DECIDE read next. What is open and
+        not run here is redriven once FINISH has read everything that was in the log by now. Should another rebalance
+        begin meanwhile, nothing is taken up: its assignment follows.
         """
+        begun = self._lease.rebalances
         await self.drain()
         homes = {p: self._home(p) for p in sorted(partitions)}
         self._require_same_p(homes)
-        gained = partitions - self._lease.partitions
-        behind = {p for p in self._to_redrive if p in partitions}
+        ends = {p: await self._log.end_offset(self._topics.progress, p) for p in sorted(partitions)}
         self._calls.keep(partitions)
         self._recall(partitions)
         self._repeats = {}
@@ -495,13 +499,11 @@ class Pipeline:
             repeats = Repeats(home, requests_from.get(partition, 0), progress_from.get(partition, 0))
             if not repeats.complete:
                 self._repeats[partition] = repeats
-        self._read_to = dict(progress_from)
-        self._to_redrive = dict.fromkeys(sorted(gained | behind), -1)
-        for partition in self._to_redrive:
-            self._to_redrive[partition] = await self._log.end_offset(self._topics.progress, partition)
-        self._lease.renew(generation, partitions)
-        self._journal.resume()
-        self._redrive_wanted.set()
+        self._read_to, self._to_redrive = dict(progress_from), ends
+        if self._lease.rebalances == begun:
+            self._lease.renew(generation, partitions)
+            self._journal.resume()
+            self._redrive_wanted.set()
 
     def _require_same_p(self, homes: Mapping[int, rows.Home]) -> None:
         configured = self._configuration.kafka.partitions
