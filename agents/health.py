@@ -65,6 +65,8 @@ async def check_those_out(
         await tell(seen, log, topic, partitions)
 
 
-async def _passes(client: httpx.AsyncClient, deployment: Deployment, environ: Mapping[str, str], timeout_s: float) -> bool:
+async def _passes(
+    client: httpx.AsyncClient, deployment: Deployment, environ: Mapping[str, str], timeout_s: float
+) -> bool:
     key = None if deployment.api_key_env is None else environ.get(deployment.api_key_env)
     return await check(client, deployment.endpoint, deployment.provider, key, timeout_s)
