@@ -22,7 +22,8 @@ def window_id(kind: str, moment_ms: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Amounts in nano-USD. `uncertain`: bookings at a bound whose truth may still arrive; they keep the window alive.
+    """Amounts in nano-USD. `uncertain`: bookings at a bound whose truth may still arrive; `holds`: open ones, of 0 too.
+    Both keep the window alive.
 
     `overrun`: a provider billed more than an attempt's hold; no further hold is placed until the window turns.
     """
@@ -33,6 +34,7 @@ class Window:
     reserved: int = 0
     uncertain: int = 0
     overrun: bool = False
+    holds: int = 0
 
     def fits(self, amount: int) -> bool:
         """Whether `amount` more may be reserved."""
@@ -65,14 +67,14 @@ def turned_to(account: Account, limits: Sequence[tuple[str, int]], moment_ms: in
     """Return the account with the windows that `moment_ms` lies in, and their ids.
 
     `limits` are (kind, nano-USD) pairs of the tenant's budgets; none means one window `none` without a limit. A window
-    keeps the limit that it has (`with_limits` changes it). Windows that are over go, once nothing is reserved or
-    uncertain in them.
+    keeps the limit that it has (`Pen.note_budgets` changes it). Windows that are over go, once no hold is open and
+    nothing uncertain in them.
     """
     clock = max(account.clock_ms, moment_ms)
     wanted = tuple((window_id(kind, clock), limit) for kind, limit in limits) or ((NO_WINDOW, None),)
     ids = tuple(name for name, _ in wanted)
     windows = [account.window(name) or Window(name, limit) for name, limit in wanted]
-    windows += [w for w in account.windows if w.id not in ids and (w.reserved or w.uncertain)]
+    windows += [w for w in account.windows if w.id not in ids and (w.holds or w.uncertain)]
     return replace(account, clock_ms=clock, windows=tuple(windows)), ids
 
 
@@ -85,7 +87,7 @@ def with_window(account: Account, window: Window) -> Account:
 
 def place(window: Window, hold: int) -> Window:
     """Reserve `hold`. The caller has asked `fits`."""
-    return replace(window, reserved=window.reserved + hold)
+    return replace(window, reserved=window.reserved + hold, holds=window.holds + 1)
 
 
 def settle(window: Window, hold: int, amount: int, *, certain: bool) -> Window:
@@ -94,6 +96,7 @@ def settle(window: Window, hold: int, amount: int, *, certain: bool) -> Window:
         window,
         spent=window.spent + amount,
         reserved=window.reserved - hold,
+        holds=window.holds - 1,
         uncertain=window.uncertain + (not certain),
         overrun=window.overrun or (window.limit is not None and amount > hold),
     )

@@ -91,7 +91,7 @@ def decode_home(value: bytes) -> Home:
 
 def encode_account(account: Account) -> bytes:
     """Write an account."""
-    windows = [[w.id, w.limit, w.spent, w.reserved, w.uncertain, w.overrun] for w in account.windows]
+    windows = [[w.id, w.limit, w.spent, w.reserved, w.uncertain, w.overrun, w.holds] for w in account.windows]
     return orjson.dumps([account.tenant, account.clock_ms, account.tat_ns, windows])
 
 
