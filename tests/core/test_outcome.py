@@ -1,5 +1,6 @@
 """What becomes of a request when an attempt ends: answered, failed, tried again, and every truth that comes late."""
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from streams.core.facts import (
     HoldSettled,
     LedgerLine,
 )
+from streams.core.prices import Rates
 from streams.core.request import start_of
 from tests.core.build import (
     ACME_PER_DAY,
@@ -466,4 +468,16 @@ def test_a_decision_keeps_the_wall_time_that_it_was_made_at() -> None:
         7,
         NOW + 777,
         NOW + 777,
+    )
+
+
+def test_a_hold_of_nothing_is_closed_too_when_its_window_is_over() -> None:
+    free = deployment(rates=Rates.flat(Decimal(0), "v1"))
+    desk = Desk(configuration(ACME_PER_DAY.replace("day", "minute")), (free,))
+    desk.ask()
+    desk.now_ms += 60_000
+    desk.ask(prompt(request_id="r-2"))
+
+    assert desk.must_hear(succeeded(charge=incurred(0))).decision.facts[0] == HoldSettled(
+        1, 0, 0, (LedgerLine("minute:2026-11-23T02:00", 0, 0, LIMIT, 3),)
     )

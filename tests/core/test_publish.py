@@ -1,6 +1,5 @@
 """The JSON, keys, partitions and headers of every event, as other programs rely on them (CONTRACT §2, §5)."""
 
-import json
 from typing import Any
 
 import pytest
@@ -15,8 +14,8 @@ from schemas.requests import Limits, WrongFields, understand
 from schemas.results import PromptAnswered, PromptFailed
 from streams.core import publish
 from streams.core.case import Verdict
+from streams.core.forwarding import First
 from streams.core.publish import Output, terminal_of
-from streams.core.request import Intake
 from streams.core.rows import decode_request, encode_request
 from tests.core.build import (
     ACME_PER_DAY,
@@ -414,22 +413,22 @@ def test_the_error_of_wrong_fields_names_each_of_them() -> None:
     assert all(set(f) == {"field", "problem"} for f in body["error"]["details"]["fields"])
 
 
-def test_a_conflict_gets_an_error_of_its_own_at_every_offset() -> None:
-    def conflict_at(offset: int) -> dict[str, Any]:
-        intake = Intake("acme", "r-1", 3, offset, "", 0, 0, TRACEPARENT, TEAM, "")
-        output = publish.conflict(intake, time_ms=NOW)
+def test_a_conflict_gets_an_error_of_its_own_by_the_coordinates_where_it_was_first_published() -> None:
+    def conflict(first: First) -> dict[str, Any]:
+        output = publish.conflict(prompt(metadata=TEAM), first, TRACEPARENT)
         PromptFailed.model_validate_json(output.value)
         return told(output)
 
-    first = conflict_at(50)
+    once = conflict(First(1, 50, NOW, forwarded=True))
 
-    assert (first["error"]["code"], first["error"]["details"]) == (
+    assert (once["error"]["code"], once["error"]["details"]) == (
         "INVALID_REQUEST",
         {"reason": "request_id_conflict"},
     )
-    assert (first["retryable"], first["metadata"]) == (False, TEAM)
-    assert conflict_at(50) == first
-    assert conflict_at(51)["id"] != first["id"]
+    assert (once["time"], once["retryable"], once["metadata"]) == ("2026-11-23T02:00:00.000Z", False, TEAM)
+    assert conflict(First(1, 50, NOW, forwarded=False)) == once
+    assert conflict(First(1, 51, NOW, forwarded=True))["id"] != once["id"]
+    assert conflict(First(2, 50, NOW, forwarded=True))["id"] != once["id"]
 
 
 def test_a_dead_letter_has_the_coordinates_and_no_trace_of_a_request() -> None:
@@ -509,10 +508,6 @@ def test_a_row_that_was_written_and_read_publishes_the_same_bytes(
 
     assert again == verdict.request
     assert publish.outputs_of(again, again.decisions[-1], event) == outputs(verdict, event)
-    assert (
-        publish.outputs_of(again, again.decisions[0], None)[0].value
-        == json.dumps(told(publish.outputs_of(again, again.decisions[0], None)[0]), separators=(",", ":")).encode()
-    )
 
 
 def test_a_repeated_request_gets_its_terminal_event_and_nothing_else() -> None:
