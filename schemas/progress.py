@@ -34,7 +34,10 @@ class _Attempt(Value):
 
 
 class AttemptSucceeded(_Attempt):
-    """A provider answered one attempt. `duration_s`: first byte sent to last byte received."""
+    """A provider answered one attempt. `duration_s`: first byte sent to last byte received.
+
+    `dropped_parameters`: what the request asked for and the provider's dialect has no words for (by OpenAI's names).
+    """
 
     type: Literal["prompt.attempt.succeeded.v1"] = "prompt.attempt.succeeded.v1"
     model: str
@@ -45,6 +48,7 @@ class AttemptSucceeded(_Attempt):
     duration_s: NonNegativeFloat
     queued_s: NonNegativeFloat = 0.0
     provider_request_id: str | None = None
+    dropped_parameters: tuple[str, ...] = ()
 
 
 class AttemptFailed(_Attempt):

@@ -288,7 +288,9 @@ def _answered(intake: Intake, decision: Decision, fact: Answered, event: Attempt
         "duration_s": event.duration_s,
         "metadata": intake.metadata,
     }
-    return body if answer.logprobs is None else body | {"logprobs": answer.logprobs}
+    logprobs = {} if answer.logprobs is None else {"logprobs": answer.logprobs}
+    dropped = {"dropped_parameters": event.dropped_parameters} if event.dropped_parameters else {}
+    return body | logprobs | dropped
 
 
 def _failed(intake: Intake, decision: Decision, fact: Failed) -> dict[str, Any]:
