@@ -42,8 +42,6 @@ def decide(case: Case, request: Request, event: Progress) -> Verdict | None:
 def _book(pen: Pen, event: AttemptSucceeded | AttemptFailed) -> bool:
     """Book what an attempt cost, or correct what was booked for it; False where its truth is known already."""
     charge, booking = event.charge, pen.request.booking(event.attempt)
-    if pen.request.state == "waiting" and pen.request.attempt == event.attempt:
-        pen.write(AttemptStarted(event.attempt))  # somebody did call, and what a call cost is booked
     if booking is None:
         open_hold = pen.request.hold
         if open_hold is None or open_hold.attempt != event.attempt:
@@ -77,6 +75,7 @@ def _abandon_running(pen: Pen) -> None:
 
 
 def _failed(pen: Pen, event: AttemptFailed) -> bool:
+    # also one that should still wait: somebody did call, and a row without a hold must not start another
     runs = pen.request.state != "done" and pen.request.attempt == event.attempt
     if not _book(pen, event):
         return False

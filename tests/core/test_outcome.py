@@ -455,6 +455,7 @@ def test_the_outcome_of_an_attempt_that_should_still_wait_counts() -> None:
         HoldPlaced(3, 2_000_000, (LedgerLine(DAY, 100_000, 2_000_000, LIMIT, 5),)),
         AttemptWaits(3, NOW + 1_000),
     )
+    assert AttemptStarted(2) not in verdict.decision.facts  # which would let the call go once more
 
 
 def test_a_decision_keeps_the_wall_time_that_it_was_made_at() -> None:
