@@ -5,7 +5,7 @@ all earlier groups: its rows are appended to the changelogs; once the broker has
 are published; its records are acknowledged and its calls let go. Several groups are on their way at once.
 
 All rows of a group in one partition are one record batch, so a crash keeps a group's decisions whole or not at all
-(docs/decisions/0002-atomic-groups.md). A key written twice in a group is stored once.
+(docs/decisions/0001-atomic-groups.md). A key written twice in a group is stored once.
 """
 
 import asyncio
