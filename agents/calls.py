@@ -71,6 +71,7 @@ class ProviderCaller:
                 timeout_s=min(left_s, deployment.timeout_s or left_s),
                 max_answer_bytes=limits.max_answer_bytes,
                 traceparent=start.traceparent,
+                dialect=deployment.dialect or "openai",
             ),
         )
         if isinstance(reply, Refusal):
@@ -92,6 +93,7 @@ class ProviderCaller:
             duration_s=round(reply.duration_s, 6),
             queued_s=max(0.0, queued_s),
             provider_request_id=reply.provider_request_id,
+            dropped_parameters=reply.dropped_parameters,
         )
 
     def _refused(self, start: Start, candidate: Candidate, refusal: Refusal) -> AttemptFailed:

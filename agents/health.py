@@ -69,4 +69,4 @@ async def _passes(
     client: httpx.AsyncClient, deployment: Deployment, environ: Mapping[str, str], timeout_s: float
 ) -> bool:
     key = None if deployment.api_key_env is None else environ.get(deployment.api_key_env)
-    return await check(client, deployment.endpoint, deployment.provider, key, timeout_s)
+    return await check(client, deployment.endpoint, deployment.dialect or "openai", key, timeout_s)

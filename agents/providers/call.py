@@ -8,6 +8,7 @@ import logging
 import re
 import zlib
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
@@ -15,8 +16,8 @@ from typing import Any, Final, Literal
 import httpx
 import orjson
 
-from agents.providers import openai_chat, refusals
-from agents.providers.openai_chat import Conversation
+from agents.providers import anthropic_messages, gemini, openai_chat, refusals
+from agents.providers.dialect import CannotSayError, Conversation, Dialect, Reading
 from agents.providers.refusals import Verdict
 from agents.providers.transport import GarbledResponse
 from schemas.errors import ErrorCode, Reason
@@ -24,6 +25,12 @@ from schemas.progress import Answer
 from schemas.usage import Usage
 
 log = logging.getLogger(__name__)
+
+DIALECTS: Final[Mapping[str, Dialect]] = {
+    "openai": openai_chat,
+    "anthropic": anthropic_messages,
+    "google": gemini,
+}
 
 UNCLASSIFIED: Final[Counter[str]] = Counter()
 """Failures of a class that nobody foresaw, by its name. More than none of them is a mistake of this module."""
@@ -40,7 +47,10 @@ _REQUEST_ID = re.compile(r"[!-~]{1,128}")
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Everything that one exchange needs. `timeout_s` is for all of it; `max_answer_bytes` counts decoded bytes."""
+    """Everything that one exchange needs.
+
+    `timeout_s` is for all of it; `max_answer_bytes` counts decoded bytes; `dialect` is a key of `DIALECTS`.
+    """
 
     endpoint: str
     provider: str
@@ -51,16 +61,21 @@ class Call:
     timeout_s: float
     max_answer_bytes: int
     traceparent: str | None = None
+    dialect: str = "openai"
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer. `usage` is None where the provider told none, or one that cannot be."""
+    """An answer. `usage` is None where the provider told none, or one that cannot be.
+
+    `dropped_parameters`: what was asked for and not sent, because the dialect has no words for it.
+    """
 
     answer: Answer
     usage: Usage | None
     duration_s: float
     provider_request_id: str | None
+    dropped_parameters: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +110,7 @@ class _Course:
     status: int | None = None
     request_id: str | None = None
     retry_after_s: float | None = None
+    dropped: tuple[str, ...] = ()
 
     async def trace(self, event: str, _told: dict[str, Any]) -> None:
         """httpx's `trace` extension. From the first header on, the provider may work and bill."""
@@ -123,53 +139,57 @@ async def exchange(client: httpx.AsyncClient, call: Call) -> Reply | Refusal:
             reading = await _ask(client, call, course)
     except Exception as error:  # noqa: BLE001  # whatever it is, the request must get an outcome
         late = deadline.expired() and isinstance(error, TimeoutError)
-        reading = openai_chat.Reading(_verdict_of_deadline(call, course) if late else _verdict_of(error, course))
+        reading = Reading(_verdict_of_deadline(call, course) if late else _verdict_of(error, course))
     if isinstance(reading.outcome, Answer):
-        return Reply(reading.outcome, reading.usage, course.duration_s(), course.request_id)
+        return Reply(reading.outcome, reading.usage, course.duration_s(), course.request_id, course.dropped)
     return _refusal(reading.outcome, reading.usage, course)
 
 
-async def _ask(client: httpx.AsyncClient, call: Call, course: _Course) -> openai_chat.Reading:
+async def _ask(client: httpx.AsyncClient, call: Call, course: _Course) -> Reading:
     if call.api_key is not None and not _KEY.fullmatch(call.api_key):
-        return openai_chat.Reading(replace(refusals.AUTH, message="The key that is configured cannot be a key"))
-    url = openai_chat.url_of(call.endpoint)
-    body = openai_chat.body_of(
-        call.request, provider_model=call.provider_model, max_tokens=call.max_tokens, host=url.host
-    )
+        return Reading(replace(refusals.AUTH, message="The key that is configured cannot be a key"))
+    dialect = DIALECTS[call.dialect]
+    url = dialect.url_of(call.endpoint, call.provider_model)
+    try:
+        written = dialect.write(
+            call.request, provider_model=call.provider_model, max_tokens=call.max_tokens, host=url.host
+        )
+    except CannotSayError as unsaid:
+        return Reading(replace(refusals.UNSAYABLE, message=f"{refusals.UNSAYABLE.message}: {unsaid}"))
+    course.dropped = written.dropped
     async with client.stream(
         "POST",
         url,
-        content=body,
-        headers=_headers_of(call),
+        content=written.body,
+        headers=_headers_of(call, dialect),
         follow_redirects=False,
         extensions={"trace": course.trace},
     ) as response:
         course.note(response)
         if not response.is_success:
-            return await _read_error(response, call)
+            return await _read_error(response, call, dialect)
         answer = await _read_body(response, call.max_answer_bytes)
     if isinstance(answer, Verdict):
-        return openai_chat.Reading(answer)
+        return Reading(answer)
     framed = "content-length" in response.headers or "transfer-encoding" in response.headers
-    return openai_chat.read(answer, framed=framed, may_be_empty="stop" in call.request.parameters)
+    return dialect.read(answer, framed=framed, may_be_empty="stop" in call.request.parameters)
 
 
-def _headers_of(call: Call) -> dict[str, str]:
+def _headers_of(call: Call, dialect: Dialect) -> dict[str, str]:
     headers = {"content-type": "application/json", "accept": "application/json", "accept-encoding": "identity"}
-    if call.api_key is not None:
-        headers["authorization"] = f"Bearer {call.api_key}"
+    headers |= dialect.headers_of(call.api_key)
     if call.traceparent is not None and _TRACEPARENT.fullmatch(call.traceparent):
         headers["traceparent"] = call.traceparent  # the standard says to ignore any other
     return headers
 
 
-async def _read_error(response: httpx.Response, call: Call) -> openai_chat.Reading:
+async def _read_error(response: httpx.Response, call: Call, dialect: Dialect) -> Reading:
     body = b"" if response.is_redirect else await _read_body(response, min(ERROR_BODY_BYTES, call.max_answer_bytes))
     try:
         document = None if isinstance(body, Verdict) else orjson.loads(body)
     except orjson.JSONDecodeError:
         document = None  # a proxy's page, not the provider's
-    return openai_chat.Reading(refusals.verdict_on(response.status_code, refusals.error_of(document)))
+    return Reading(dialect.read_error(response.status_code, document))
 
 
 async def _read_body(response: httpx.Response, limit: int) -> bytes | Verdict:
@@ -240,14 +260,13 @@ def _verdict_of_unknown(error: Exception) -> Verdict:
 
 
 def _refusal(verdict: Verdict, usage: Usage | None, course: _Course) -> Refusal:
-    told = usage if verdict.billed == "uncertain" else None
     status = f" (HTTP {course.status})" if course.status is not None else ""
     return Refusal(
         code=verdict.code,
         reason=verdict.reason,
         message=f"{verdict.message}{status}",
-        billed="usage" if told else verdict.billed,
-        usage=told,
+        billed="usage" if usage else verdict.billed,
+        usage=usage,
         again=verdict.again,
         elsewhere=verdict.elsewhere,
         blames_model=verdict.blames_model,

@@ -60,6 +60,9 @@ NO_MONEY = replace(
 )
 REJECTED = Verdict("INVALID_REQUEST", "provider_rejected", "The provider rejected the request")
 UNSENDABLE = Verdict("INVALID_REQUEST", "provider_rejected", "The request cannot be sent as HTTP and JSON")
+UNSAYABLE = Verdict(
+    "INVALID_REQUEST", "provider_rejected", "The request cannot be said in the provider's dialect", elsewhere=True
+)
 FILTERED = Verdict("INVALID_REQUEST", "content_filter", "The provider's content filter refused the prompt")
 CONTEXT = Verdict(
     "TOKEN_LIMIT_EXCEEDED", "context", "The prompt does not fit the model's context window", elsewhere=True

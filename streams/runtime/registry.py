@@ -10,8 +10,8 @@ from streams.core.prices import Rates
 from streams.core.registry import Deployment, Registry
 from streams.runtime import pricelist
 
-DIALECTS = {"anthropic": None, "google": None}
-"""Providers whose API nobody here speaks yet (issue 5 of 6). All others are taken to speak OpenAI's chat API."""
+DIALECTS = {"anthropic": "anthropic", "google": "google"}
+"""Dialects of the providers that have one of their own. All others are taken to speak OpenAI's chat API."""
 
 
 def registry_of(configuration: settings.Configuration) -> Callable[[int], Registry]:
@@ -32,7 +32,7 @@ def _deployment(model: settings.Deployment, day: date, version: str) -> Deployme
         endpoint=model.endpoint,
         provider=model.provider,
         provider_model=model.provider_model,
-        dialect=DIALECTS.get(model.provider, "openai"),
+        dialect=_dialect_of(model),
         api_key_env=model.api_key_env,
         capabilities=frozenset(model.capabilities),
         context_window=model.max_tokens,
@@ -42,6 +42,13 @@ def _deployment(model: settings.Deployment, day: date, version: str) -> Deployme
         paid_health_checks=model.paid_health_checks,
         rates=_rates(model, day, version),
     )
+
+
+def _dialect_of(model: settings.Deployment) -> str:
+    """Google serves both APIs on one host: the OpenAI-compatible one below a path that ends in `/openai`."""
+    if model.provider == "google" and model.endpoint.endswith("/openai"):
+        return "openai"
+    return DIALECTS.get(model.provider, "openai")
 
 
 def _rates(model: settings.Deployment, day: date, version: str) -> Rates | None:

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from agents.providers.call import Refusal, Reply, exchange
-from agents.providers.openai_chat import body_of, url_of
+from agents.providers.openai_chat import url_of, write
 from agents.providers.transport import client as provider_client
 from schemas.progress import Answer
 from schemas.usage import Usage
@@ -85,7 +85,7 @@ async def test_without_a_key_or_a_trace_no_such_header_is_sent(
 
 
 def test_openai_itself_is_told_the_limit_of_its_reasoning_models() -> None:
-    body = json.loads(body_of(Said(), provider_model="o4", max_tokens=7, host="api.openai.com"))
+    body = json.loads(write(Said(), provider_model="o4", max_tokens=7, host="api.openai.com").body)
     assert body == {
         "model": "o4",
         "messages": [{"role": "user", "content": "Hi"}],
@@ -98,7 +98,7 @@ def test_openai_itself_is_told_the_limit_of_its_reasoning_models() -> None:
 )
 def test_what_we_bound_cannot_be_overridden(name: str) -> None:
     said = Said(parameters={name: 9}, extra_body={name: 9})
-    assert json.loads(body_of(said, provider_model="m", max_tokens=7, host="other")) == {
+    assert json.loads(write(said, provider_model="m", max_tokens=7, host="other").body) == {
         "model": "m",
         "messages": [{"role": "user", "content": "Hi"}],
         "max_tokens": 7,
@@ -106,7 +106,7 @@ def test_what_we_bound_cannot_be_overridden(name: str) -> None:
 
 
 def test_an_endpoint_keeps_its_query() -> None:
-    assert str(url_of("https://host/openai/v1/?api-version=1")) == (
+    assert str(url_of("https://host/openai/v1/?api-version=1", "m")) == (
         "https://host/openai/v1/chat/completions?api-version=1"
     )
 
