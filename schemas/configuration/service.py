@@ -84,13 +84,17 @@ class Network(Section):
     )
 
 
+MOST_EVENT_BYTES = 1_572_864
+"""What is read must fit an event again, and an event its topic, which takes 2 MiB."""
+
+
 class Limits(Section):
     """Bounds on what is accepted."""
 
-    max_request_bytes: Annotated[int, Integer(1)] = Field(
+    max_request_bytes: Annotated[int, Integer(1, MOST_EVENT_BYTES)] = Field(
         default=524_288, description="Bytes of the largest request; a larger one becomes a dead letter."
     )
-    max_answer_bytes: Annotated[int, Integer(1)] = Field(
+    max_answer_bytes: Annotated[int, Integer(1, MOST_EVENT_BYTES)] = Field(
         default=524_288, description="Decoded bytes of the largest answer that is read from a provider."
     )
     default_max_tokens: Annotated[int, Integer(1)] = Field(
