@@ -7,10 +7,6 @@ Taken out once, each of these made it fail: the chain of groups in `Journal._app
 import asyncio
 import json
 import random
-import subprocess
-import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -19,6 +15,7 @@ from aiokafka import AIOKafkaProducer
 from tests.broker.kafka import Kafka
 from tests.integration.books import audit, read_books, wait_for
 from tests.integration.fleet import Fleet, fleet
+from tests.integration.provider_process import Provider, provider_process
 
 pytestmark = pytest.mark.broker
 
@@ -30,35 +27,14 @@ NANO_PER_TOKEN = 30_000
 PARTITIONS = 6
 
 
-@dataclass
-class Provider:
-    """The fake provider in a process of its own, with its own invoice."""
-
-    endpoint: str
-    journal: Path
-
-    def invoice(self) -> list[dict[str, object]]:
-        return [json.loads(line) for line in self.journal.read_text().splitlines()]
-
-
-@pytest.fixture
-def provider(tmp_path: Path) -> Iterator[Provider]:
-    journal = tmp_path / "invoice.jsonl"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.providers.fake", "--port", "0", "--journal", journal, "--latency", "0.5"],
-        stdout=subprocess.PIPE,
-        cwd=Path(__file__).parents[2],
-    )
-    assert process.stdout is not None
-    endpoint = process.stdout.readline().decode().split()[1]
-    yield Provider(endpoint, journal)
-    process.terminate()
-    process.wait(10)
-
-
 async def test_twenty_kills_lose_nothing_and_tell_nothing_twice(
-    kafka: Kafka, topic_prefix: str, tmp_path: Path, provider: Provider
+    kafka: Kafka, topic_prefix: str, tmp_path: Path
 ) -> None:
+    with provider_process(tmp_path, {"delay_s": 0.5}) as provider:
+        await kill_twenty_times(kafka, topic_prefix, tmp_path, provider)
+
+
+async def kill_twenty_times(kafka: Kafka, topic_prefix: str, tmp_path: Path, provider: Provider) -> None:
     settings = {
         "orchestrator": {"timeout": 120},
         "models": [
@@ -87,11 +63,10 @@ async def test_twenty_kills_lose_nothing_and_tell_nothing_twice(
     assert len(books.outcomes) == REQUESTS
     audit(books)
     assert not books.deadletters
-    invoice = [line for line in provider.invoice() if line["status"] == 200]
-    charged = sum(NANO_PER_TOKEN * (int(str(c["prompt_tokens"])) + int(str(c["completion_tokens"]))) for c in invoice)
+    charged = provider.charged(NANO_PER_TOKEN)
     told = sum(len(values) > 1 for values in books.outcomes.values())
     print(
-        f"\n{REQUESTS} requests, {KILLS} kills: {len(invoice)} calls, {books.attempts['prompt.attempt.redriven.v1']} "
+        f"\n{REQUESTS} requests, {KILLS} kills: {provider.calls()} calls, {books.attempts['prompt.attempt.redriven.v1']} "
         f"redriven, {told} outcomes repeated with the same bytes, billed {books.billed}, charged {charged}, "
         f"uncertain {books.uncertain}"
     )
@@ -107,7 +82,7 @@ async def _load(bootstrap: str, prefix: str, sent: list[tuple[str, str]]) -> Non
     for n in range(REQUESTS):
         await asyncio.sleep(max(0.0, begun + n / PER_SECOND - loop.time()))
         tenant, request_id = f"t{n % TENANTS}", f"r-{n}"
-        body = {"request_id": request_id, "tenant": tenant, "model": "m", "prompt": f"marker:{n} hi", "max_tokens": 64}
+        body = {"request_id": request_id, "tenant": tenant, "model": "m", "prompt": f"marker:{n}", "max_tokens": 64}
         await producer.send(f"{prefix}prompt.requests", json.dumps(body).encode(), key=str(n % 7).encode())
         sent.append((tenant, request_id))
     await producer.stop()
