@@ -89,6 +89,9 @@ def worker(
     worker_id: Annotated[
         str | None, typer.Option("--id", metavar="NAME", help="The worker's name. Default: the first free slot.")
     ] = None,
+    supervised: Annotated[
+        bool, typer.Option("--supervised", hidden=True, help="Stop once standard input ends.")
+    ] = False,
 ) -> int:
     """Run one worker process until SIGTERM.
 
@@ -98,6 +101,10 @@ def worker(
     """
     from agents.commands.loading import load, shown
 
+    if supervised:
+        from streams.runtime import children
+
+        children.end_with_parent()
     configuration = load(config, os.environ)
     import structlog
 
@@ -107,6 +114,20 @@ def worker(
 
     with _mistakes_of(config):
         return run(configuration, os.environ, worker_id)
+
+
+@app.command()
+def up(config: ConfigurationFile = DEFAULT_FILE) -> int:
+    """Run `orchestrator.workers` worker processes and start those again that end, with growing pauses.
+
+    One log on standard error: the workers' lines, and why each ended. SIGTERM or Ctrl-C stops all within 10 seconds.
+
+    Example: orchestrator up -c orchestrator.yaml
+    """
+    from agents.commands.loading import load
+    from agents.commands.up import supervise
+
+    return asyncio.run(supervise(config, load(config, os.environ).orchestrator.workers))
 
 
 @topics_app.command("apply")

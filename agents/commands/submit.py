@@ -141,13 +141,13 @@ async def _producer(errand: Errand) -> AsyncIterator[AIOKafkaProducer]:
     """Connect, and check that the topics are there with the configured P: else no home would be right."""
     settings = clients.client_settings(errand.configuration.kafka, errand.environ)
     try:
-        await clients.reach(settings)
+        embedded = await clients.reach(settings)
     except clients.NoClusterError as error:
         raise CommandError(TRY_AGAIN, [str(error)]) from error
     producer = AIOKafkaProducer(
         **settings,
         acks="all",
-        enable_idempotence=True,
+        enable_idempotence=not embedded,
         max_request_size=max(_LEAST_REQUEST, errand.configuration.limits.max_request_bytes + _FRAMING),
         linger_ms=3,
         compression_type="lz4",

@@ -90,7 +90,6 @@ class WorkerSettings:
     state: Path
     session_timeout_s: float = 10.0
     commit_interval_s: float = 0.5
-    idempotent: bool = True  # False on the embedded broker only
     client_id: str = "orchestrator"
     security: Mapping[str, Any] = field(default_factory=dict)
 
@@ -122,9 +121,7 @@ class WorkerApp(faust.App):
             **settings.security,
         }
         self.fence = Fence(settings.session_timeout_s, process)
-        self.kafka = KafkaLog(
-            self.connection, process, tables=settings.tables, fence=self.fence, idempotent=settings.idempotent
-        )
+        self.kafka = KafkaLog(self.connection, process, tables=settings.tables, fence=self.fence)
         self.transport = Transport(self.conf.broker_consumer, self)
         self.requests = self._raw_topic(settings.requests)
         self.progress = self._raw_topic(settings.progress)

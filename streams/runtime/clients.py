@@ -10,6 +10,7 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 
 from schemas.configuration import ConfigurationError, Kafka, KafkaSecurity, Mistake
+from streams.runtime.embedded import is_embedded
 from streams.runtime.redaction import hide
 
 REACH_S: Final = 20.0
@@ -91,15 +92,18 @@ def _mistake(key: str, problem: str) -> ConfigurationError:
     return ConfigurationError((Mistake(problem, f"kafka.security.{key}"),))
 
 
-async def reach(settings: Mapping[str, Any], within_s: float = REACH_S) -> None:
-    """Return once a broker has answered. Raises `NoClusterError` when none has within `within_s` seconds."""
+async def reach(settings: Mapping[str, Any], within_s: float = REACH_S) -> bool:
+    """Return once a broker has answered: whether it is the embedded one, which knows no idempotent producers.
+
+    Raises `NoClusterError` when none has within `within_s` seconds.
+    """
     deadline = time.monotonic() + within_s
     while (left := deadline - time.monotonic()) > 0:
         client = AIOKafkaClient(**settings, request_timeout_ms=int(1000 * min(left, _ANSWER_S)))
         try:
             async with asyncio.timeout(left):
                 await client.bootstrap()
-                return
+                return await is_embedded(client)
         except (KafkaError, OSError, TimeoutError):
             await asyncio.sleep(min(_PAUSE_S, max(0.0, deadline - time.monotonic())))
         finally:

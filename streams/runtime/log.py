@@ -12,6 +12,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaError, OffsetOutOfRangeEr
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.memory_records import MemoryRecords
 
+from streams.runtime.embedded import is_embedded
 from streams.runtime.fence import Fence
 from streams.runtime.ports import Outgoing, Process, Record, Rows
 from streams.runtime.process import TRY_AGAIN
@@ -44,21 +45,20 @@ class KafkaLog:
         *,
         tables: Mapping[str, str],
         fence: Fence | None,
-        idempotent: bool = True,
     ) -> None:
         self._connection = connection
         self._process = process
         self._tables = tables
         self._fence = fence
-        self._idempotent = idempotent
         self._turns: dict[tuple[str, int], asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def start(self) -> None:
         """Connect. Without a cluster for 20 s the process ends (75)."""
         self._reader = AIOKafkaConsumer(**self._connection, group_id=None, request_timeout_ms=REQUEST_TIMEOUT_MS)
-        self._fenced = Producer(self._connection, self._process, fence=self._fence, idempotent=self._idempotent)
-        self._free = Producer(self._connection, self._process, idempotent=self._idempotent)
         await self._reach()
+        idempotent = not await is_embedded(self._reader._client)
+        self._fenced = Producer(self._connection, self._process, fence=self._fence, idempotent=idempotent)
+        self._free = Producer(self._connection, self._process, idempotent=idempotent)
         await asyncio.gather(self._fenced.start(), self._free.start())
 
     async def stop(self) -> None:
