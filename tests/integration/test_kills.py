@@ -65,8 +65,9 @@ async def kill_twenty_times(kafka: Kafka, topic_prefix: str, tmp_path: Path, pro
     assert not books.deadletters
     charged = provider.charged(NANO_PER_TOKEN)
     told = sum(len(values) > 1 for values in books.outcomes.values())
+    redriven = books.attempts["prompt.attempt.redriven.v1"]
     print(
-        f"\n{REQUESTS} requests, {KILLS} kills: {provider.calls()} calls, {books.attempts['prompt.attempt.redriven.v1']} "
+        f"\n{REQUESTS} requests, {KILLS} kills: {provider.calls()} calls, {redriven} "
         f"redriven, {told} outcomes repeated with the same bytes, billed {books.billed}, charged {charged}, "
         f"uncertain {books.uncertain}"
     )
