@@ -1,4 +1,5 @@
-"""A provider that speaks OpenAI's chat completions, answers without a model, and writes its own invoice.
+"""A provider that answers without a model, speaks OpenAI's chat completions and Anthropic's messages, and writes its
+own invoice.
 
 In-process (`async with FakeProvider() as provider: provider.endpoint`) or as a process that outlives the workers under
 test: `python -m tests.providers.fake --port 0 --journal invoice.jsonl`; its first line on standard output is
@@ -6,8 +7,8 @@ test: `python -m tests.providers.fake --port 0 --journal invoice.jsonl`; its fir
 
 How it behaves is a `Behaviour`, from the constructor or POSTed as JSON to `/fake/behaviour` (replaces it, `{}` resets);
 a request overrides it where its last message is JSON with a key `fake`: `{"fake": {"status": 500, "times": 2}}`.
-The journal is also at GET `/fake/journal`. Every chat completion leaves one entry, written before the answer is sent
-and before any delay: a provider charges for what it worked, whoever is left to hear of it.
+The journal is also at GET `/fake/journal`. Every completion or message leaves one entry, written before the answer is
+sent and before any delay: a provider charges for what it worked, whoever is left to hear of it.
 """
 
 import argparse
@@ -29,6 +30,7 @@ from typing import Any, Self
 
 from aiohttp import web
 
+from tests.providers import fake_anthropic
 from tests.providers.raw import reset
 
 MARKER = re.compile(r"marker:([A-Za-z0-9._-]+)")
@@ -122,7 +124,8 @@ class FakeProvider:
 
     async def __aenter__(self) -> Self:
         app = web.Application(client_max_size=64 * 1024 * 1024)
-        app.router.add_post("/v1/chat/completions", self._chat)
+        app.router.add_post("/v1/chat/completions", self._answer)
+        app.router.add_post("/v1/messages", self._answer)
         app.router.add_get("/v1/models", self._list_models)
         app.router.add_post("/fake/behaviour", self._set_behaviour)
         app.router.add_get("/fake/journal", self._tell_journal)
@@ -142,11 +145,14 @@ class FakeProvider:
         if self._file is not None:
             self._file.close()
 
-    async def _chat(self, request: web.Request) -> web.StreamResponse:
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        speaks_anthropic = request.path == "/v1/messages"
         try:
             body = json.loads(await request.read())
             prompt = json.dumps(body["messages"], sort_keys=True)
             behaviour = self._behaviour_for(body, prompt)
+            if speaks_anthropic:
+                fake_anthropic.check(body, request.headers)
         except (ValueError, LookupError, TypeError) as wrong:
             return _refuse(400, "invalid_request_error", f"fake provider: {wrong!r}")
         self.requests = [*self.requests[-999:], body]
@@ -166,7 +172,9 @@ class FakeProvider:
         await self._work(behaviour)
         if not authorized:
             return _refuse(401, "invalid_request_error", "Incorrect API key provided", "invalid_api_key")
-        return await _send(request, behaviour, completion)
+        return await _send(
+            request, behaviour, fake_anthropic.message_of(completion) if speaks_anthropic else completion
+        )
 
     def _behaviour_for(self, body: dict[str, Any], prompt: str) -> Behaviour:
         behaviour = self.behaviour.overridden(_directive(body["messages"][-1].get("content")))
@@ -188,7 +196,8 @@ class FakeProvider:
             self._file.flush()
 
     def _authorizes(self, request: web.Request) -> bool:
-        return self._api_key is None or request.headers.get("Authorization") == f"Bearer {self._api_key}"
+        shown = request.headers.get("X-Api-Key") or request.headers.get("Authorization", "").removeprefix("Bearer ")
+        return self._api_key is None or shown == self._api_key
 
     async def _list_models(self, request: web.Request) -> web.Response:
         if not self._authorizes(request):
@@ -263,6 +272,7 @@ def _entry(
     status = behaviour.status if authorized else 401
     charged = status < 300 if behaviour.charged is None else behaviour.charged
     told = behaviour.usage if isinstance(behaviour.usage, dict) else {}
+    told = told | fake_anthropic.counted(told)
     counted = completion["usage"] | {name: count for name, count in told.items() if type(count) is int and count >= 0}
     marker = MARKER.search(prompt)
     return Charged(
@@ -293,7 +303,7 @@ async def _send(request: web.Request, behaviour: Behaviour, completion: dict[str
             transport.abort()
         return web.Response()
     content = _content(behaviour, completion)
-    headers = {"Content-Type": "application/json", "X-Request-Id": f"req-{completion['id'][9:]}"}
+    headers = {"Content-Type": "application/json", "X-Request-Id": f"req-{completion['id'].rpartition('-')[2]}"}
     headers |= behaviour.headers or {}
     if not behaviour.cut:
         return web.Response(status=behaviour.status, body=content, headers=headers)
@@ -318,7 +328,8 @@ def _content(behaviour: Behaviour, completion: dict[str, Any]) -> bytes:
         return behaviour.body.encode()
     if behaviour.error is not None or behaviour.status >= 300:
         error = behaviour.error or {"message": "as told", "type": "server_error", "code": None}
-        return json.dumps({"error": error}).encode()
+        envelope = {"type": "error"} if completion.get("type") == "message" else {}
+        return json.dumps({**envelope, "error": error}).encode()
     usage = {} if behaviour.usage == "honest" else {"usage": behaviour.usage}
     return json.dumps(completion | usage).encode()
 
@@ -328,6 +339,8 @@ def _refuse(status: int, kind: str, message: str, code: str | None = None) -> we
 
 
 def _directive(content: object) -> dict[str, Any]:
+    if isinstance(content, list):
+        content = content[-1].get("text")
     if not isinstance(content, str) or not content.lstrip().startswith("{"):
         return {}
     try:
