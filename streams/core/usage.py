@@ -59,11 +59,9 @@ def usage_of_anthropic(told: object) -> Usage | None:
     if fresh is None or output is None or read is None or lifetimes is None or finer is None:
         return None
     by_lifetime = [_agreed(lifetimes.get(f"ephemeral_{lifetime}_input_tokens")) for lifetime in ("5m", "1h")]
-    written = None if None in by_lifetime else sum(count for count in by_lifetime if count is not None)
-    if lifetimes and told.get("cache_creation_input_tokens") not in (None, written):
+    if None in by_lifetime:
         return None
-    if not lifetimes:
-        written = _agreed(told.get("cache_creation_input_tokens"))
+    written = _agreed(told.get("cache_creation_input_tokens"), sum(count or 0 for count in by_lifetime))
     thinking = _agreed(finer.get("thinking_tokens"))
     if written is None or thinking is None:
         return None

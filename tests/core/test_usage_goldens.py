@@ -480,7 +480,7 @@ COMPATIBLE = {
         ("output", 556, 5_560_000),
         amount=5_605_000,
     ),
-    "Mistral, documented": openai(
+    "Mistral, shape": openai(
         {"prompt_tokens": 16, "completion_tokens": 34, "total_tokens": 50},
         GPT,
         (16, 0, 0, 34, 0),
@@ -560,14 +560,14 @@ COMPATIBLE = {
 }
 
 ANTHROPIC = {
-    "Anthropic, documented: hello": anthropic(
+    "Anthropic, shape: hello": anthropic(
         {"input_tokens": 12, "output_tokens": 6},
         (12, 0, 0, 6, 0),
         ("input", 12, 36_000),
         ("output", 6, 90_000),
         amount=126_000,
     ),
-    "Anthropic, documented: a cache is written": anthropic(
+    "Anthropic, shape: a cache is written": anthropic(
         {
             "cache_creation_input_tokens": 188_086,
             "cache_read_input_tokens": 0,
@@ -580,7 +580,7 @@ ANTHROPIC = {
         ("output", 393, 5_895_000),
         amount=711_280_500,
     ),
-    "Anthropic, documented: a cache is read": anthropic(
+    "Anthropic, shape: a cache is read": anthropic(
         {
             "cache_creation_input_tokens": 0,
             "cache_read_input_tokens": 188_086,
@@ -593,7 +593,7 @@ ANTHROPIC = {
         ("output", 393, 5_895_000),
         amount=62_383_800,
     ),
-    "Anthropic, shape: caches of two lifetimes": anthropic(
+    "Anthropic, documented: caches of two lifetimes": anthropic(
         {
             "input_tokens": 2048,
             "cache_read_input_tokens": 1800,
@@ -608,7 +608,7 @@ ANTHROPIC = {
         ("output", 503, 7_545_000),
         amount=15_159_000,
     ),
-    "Anthropic, documented: the reference's example does not add up": anthropic(
+    "Anthropic, documented: the reference's example, whose lifetimes are left at 0": anthropic(
         {
             "cache_creation": {"ephemeral_1h_input_tokens": 0, "ephemeral_5m_input_tokens": 0},
             "cache_creation_input_tokens": 2051,
@@ -617,6 +617,20 @@ ANTHROPIC = {
             "output_tokens": 503,
             "server_tool_use": {"web_search_requests": 0},
             "service_tier": "standard",
+        },
+        (6197, 2051, 2051, 503, 0),
+        ("input", 2095, 6_285_000),
+        ("cache_read", 2051, 615_300),
+        ("cache_write", 2051, 7_691_250),
+        ("output", 503, 7_545_000),
+        amount=22_136_550,
+    ),
+    "Anthropic, shape: lifetimes that are not the sum": anthropic(
+        {
+            "cache_creation": {"ephemeral_1h_input_tokens": 0, "ephemeral_5m_input_tokens": 5},
+            "cache_creation_input_tokens": 6,
+            "input_tokens": 12,
+            "output_tokens": 6,
         },
         None,
         *BOUND_CLAUDE,
@@ -737,7 +751,7 @@ GOOGLE = {
         ("output", 1024, 10_240_000),
         amount=10_265_000,
     ),
-    "Gemini, documented: a cached film, at the price of long prompts": gemini(
+    "Gemini, shape: a cached film, at the price of long prompts": gemini(
         {
             "promptTokenCount": 696_219,
             "cachedContentTokenCount": 696_190,
