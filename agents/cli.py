@@ -46,6 +46,8 @@ class Level(StrEnum):
 
 ConfigurationFile = Annotated[Path, typer.Option("--config", "-c", metavar="FILE", help="The configuration file.")]
 DEFAULT_FILE = Path("orchestrator.yaml")
+_WIDEST = 400
+"""Columns that a table may take where no terminal folds it."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -199,6 +201,122 @@ def submit(  # noqa: PLR0917 - typer calls by name
         _run(config, submitting.publish_and_wait(errand) if wait else submitting.publish(errand))
 
 
+@app.command()
+def watch(
+    config: ConfigurationFile = DEFAULT_FILE,
+    as_json: Annotated[bool, typer.Option("--json", help="One event per line, as it is in its topic.")] = False,
+    tenant: Annotated[str | None, typer.Option(help="Show this tenant only.")] = None,
+    from_beginning: Annotated[
+        bool, typer.Option("--from-beginning", help="Start with the oldest events that are kept. Default: from now on.")
+    ] = False,
+) -> None:
+    """Follow answers, errors, dead letters and costs until Ctrl-C; each event once, with totals.
+
+    Example: orchestrator watch -c orchestrator.yaml --tenant acme
+
+    Example: orchestrator watch --json --from-beginning | jq .cost_usd
+    """
+    from agents.commands import watch as watching
+    from agents.commands.loading import load
+
+    work = watching.watch(
+        load(config, os.environ),
+        os.environ,
+        tenant=tenant,
+        from_beginning=from_beginning,
+        for_people=None if as_json else _print_watched(),
+        for_programs=_print_line,
+    )
+    _run(config, work)
+
+
+@app.command()
+def verify(
+    config: ConfigurationFile = DEFAULT_FILE,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
+) -> int:
+    """Recompute every account from the topics; compare with tables, ledger and cost events (exit 1 if they differ).
+
+    Works with workers running or stopped, and changes nothing.
+
+    Example: orchestrator verify -c orchestrator.yaml
+    """
+    from agents.commands import verify as verifying
+    from agents.commands.loading import load
+
+    with _reading_progress() as advance:
+        findings = _run(config, verifying.verify(load(config, os.environ), os.environ, advance))
+    if as_json:
+        _print_line(findings.to_json())
+        return FAILED if findings.differences else 0
+    _print_columns(verifying.COLUMNS, verifying.table(findings.lines))
+    _print_lines(findings.notes())
+    if not findings.differences:
+        _print_lines(["all accounts are right"])
+        return 0
+    _print_lines([f"{len(findings.differences):,} differences; the first: {findings.differences[0]}"])
+    _print_lines(f"  {difference}" for difference in findings.differences[1:])
+    return FAILED
+
+
+@app.command()
+def bill(  # noqa: PLR0917 - typer calls by name
+    config: ConfigurationFile = DEFAULT_FILE,
+    tenant: Annotated[str | None, typer.Option(help="Of this tenant alone.")] = None,
+    month: Annotated[
+        str | None, typer.Option(metavar="YYYY-MM", help="What was booked, or corrected, in this month (UTC).")
+    ] = None,
+    by: Annotated[str | None, typer.Option(metavar="model|day|metadata.KEY", help="A row for each.")] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Comma-separated values.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
+) -> None:
+    """Print what was booked, exact, from the topic of cost events.
+
+    Uncertain amounts (calls that a crash or a broken connection hid) are part of the cost, and shown apart.
+
+    Example: orchestrator bill --month 2026-11 --by model
+    """
+    from agents.commands import bill as billing
+    from agents.commands.loading import load
+
+    if as_csv and as_json:
+        raise CommandError(WRONG, ["--csv and --json: choose one"])
+    selection = billing.selection(tenant, month, by)
+    with _reading_progress() as advance:
+        statement = _run(config, billing.bill(load(config, os.environ), os.environ, selection, advance))
+    if statement.aged:
+        _tell_mistakes(["warning: the oldest cost events are not kept any more; the bill starts after them"])
+    if as_json:
+        _print_line(statement.to_json())
+    elif as_csv:
+        _print_lines([statement.to_csv()])
+    else:
+        _print_columns(*statement.table())
+
+
+@app.command()
+def prices(
+    model: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="A model or deployment. Default: all.")] = None,
+    config: ConfigurationFile = DEFAULT_FILE,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON array, for programs.")] = False,
+) -> None:
+    """Print which price a call would have today (UTC) on each deployment, and why. USD per million tokens.
+
+    Example: orchestrator prices gpt-4
+    """
+    from datetime import UTC, datetime
+
+    from agents.commands import prices as pricing
+    from agents.commands.loading import load
+
+    now = datetime.now(UTC)
+    found = pricing.prices(load(config, os.environ), model, int(now.timestamp() * 1000), now.date())
+    if as_json:
+        _print_line(pricing.to_json(found))
+    else:
+        _print_columns(pricing.COLUMNS, pricing.table(found))
+
+
 @config_app.command("check")
 def config_check(config: ConfigurationFile = DEFAULT_FILE) -> None:
     """Check the file and the settings of the environment; print what counts.
@@ -291,6 +409,46 @@ def _progress(wanted: bool) -> Iterator[Callable[[int, int], None]]:
         yield lambda ended, expected: progress.update(bar, completed=ended, total=expected)
 
 
+@contextmanager
+def _reading_progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Give a function that shows how far which topic is read: bars where somebody looks, else a line for each topic."""
+    if not sys.stderr.isatty():
+
+        def tell(topic: str, read: int, count: int) -> None:
+            if read == count:
+                _tell_mistakes([f"{topic}: {read:,} records read"])
+
+        yield tell
+        return
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        bars: dict[str, TaskID] = {}
+
+        def advance(topic: str, read: int, count: int) -> None:
+            if topic not in bars:
+                bars[topic] = progress.add_task(topic, total=count)
+            progress.update(bars[topic], completed=read, total=count)
+
+        yield advance
+
+
+def _print_columns(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table that a terminal folds; a file or a pipe gets whole lines."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table()
+    for column in columns:
+        table.add_column(Text(column))
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    console = Console() if sys.stdout.isatty() else Console(width=_WIDEST)
+    console.print(table)
+
+
 def _print_table(title: str, rows: Iterable[tuple[str, str]]) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -300,6 +458,19 @@ def _print_table(title: str, rows: Iterable[tuple[str, str]]) -> None:
     for what, details in rows:
         table.add_row(Text(what), Text(details))
     Console().print(table)
+
+
+def _print_watched() -> Callable[[Any], None]:
+    """Give a function that prints one coloured line, cut at the edge of a terminal."""
+    from rich.console import Console
+    from rich.text import Text
+
+    colours = {"answered": "green", "failed": "red", "dead letter": "magenta", "cost": "dim"}
+    console = Console(highlight=False)
+    cut = console.is_terminal
+    return lambda line: console.print(
+        Text(line.text, style=colours[line.state]), no_wrap=cut, overflow="ellipsis" if cut else None, soft_wrap=not cut
+    )
 
 
 def _print_line(line: bytes) -> None:
