@@ -137,7 +137,7 @@ class CostJoin:
 
     def finish(self) -> None:
         """Tell what found no partner."""
-        for key, found in self._found.items():
+        for found in self._found.values():
             match found:
                 case Booking():
                     problem = f"is {found.kind} in the ledger with {found.amount}, and has no cost event"
