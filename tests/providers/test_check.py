@@ -41,13 +41,19 @@ async def test_what_cannot_be_reached_is_not_healthy(client: httpx.AsyncClient, 
 
 
 @pytest.mark.parametrize(
-    ("provider", "expected"), [("openai", b"authorization: bearer sk-1"), ("anthropic", b"x-api-key: sk-1")]
+    ("dialect", "expected"),
+    [
+        ("openai", b"authorization: bearer sk-1"),
+        ("anthropic", b"x-api-key: sk-1"),
+        ("anthropic", b"anthropic-version: 2023-06-01"),
+        ("google", b"x-goog-api-key: sk-1"),
+    ],
 )
 async def test_the_key_goes_where_the_provider_looks_for_it(
-    client: httpx.AsyncClient, provider: str, expected: bytes
+    client: httpx.AsyncClient, dialect: str, expected: bytes
 ) -> None:
     async with RawServer(OK + b"Content-Length: 0\r\n\r\n") as server:
-        await check(client, f"{server.url}/v1", provider, "sk-1", 5.0)
+        await check(client, f"{server.url}/v1", dialect, "sk-1", 5.0)
     assert server.requests[0].startswith(b"GET /v1/models HTTP/1.1\r\n")
     assert expected in server.requests[0].lower()
 
