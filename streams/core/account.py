@@ -50,12 +50,14 @@ class Window:
 class Account:
     """The windows in the order of their budgets in the configuration, and older ones that something still depends on.
 
-    `clock_ms` is the tenant's event time, which never runs backwards; `tat_ns` the rate limiter's state (`gcra`).
+    `clock_ms` is the tenant's event time, which never runs backwards; `tat_ns` and `tokens_tat_ns` are the rate
+    limiters' states (`gcra`), of requests and of tokens.
     """
 
     tenant: str
     clock_ms: int = 0
     tat_ns: int = 0
+    tokens_tat_ns: int = 0
     windows: tuple[Window, ...] = ()
 
     def window(self, window: str) -> Window | None:

@@ -5,8 +5,9 @@ here never called anybody.
 """
 
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
-from schemas.configuration import Configuration, TenantRules
+from schemas.configuration import Configuration, RateLimit, TenantRules
 from schemas.requests import PromptRequest
 from schemas.units import rfc3339, usd
 from streams.core import gcra
@@ -15,6 +16,11 @@ from streams.core.case import Case, Pen, Verdict, pen_for
 from streams.core.facts import AttemptStarted, AttemptWaits
 from streams.core.registry import Candidate, Registry, Unservable, candidates_for
 from streams.core.request import Intake, Request
+
+_MORE_THAN = {
+    "requests": "more requests than the tenant's rate limit allows",
+    "tokens": "more tokens than the tenant's rate limit allows, counting what this request may use at most",
+}
 
 
 def deadline_of(request: PromptRequest, received_ms: int, configuration: Configuration) -> int:
@@ -43,6 +49,7 @@ def decide(
         metadata=prompt.metadata,
         model=", ".join(prompt.models),
         hold=max((c.bound_nano_usd for c in candidates), default=0),
+        tokens=max((c.input_bound + c.output_bound for c in candidates), default=0),
         candidates=tuple(c.deployment.id for c in candidates),
     )
     pen = pen_for(case, Request(intake))
@@ -71,24 +78,35 @@ def _refuse_cap(pen: Pen, cap: int | None, bound: int) -> None:
 
 def _admit(pen: Pen, rules: TenantRules) -> None:
     intake, case = pen.request.intake, pen.case
-    tat_ns, wait_ms = pen.account.tat_ns, 0
-    if rules.rate_limit is not None:
-        rate = gcra.Rate(rules.rate_limit.requests_per_minute, rules.rate_limit.burst_size)
-        clock_ms = pen.account.clock_ms
-        tat_ns, turn_ms = gcra.turn(tat_ns, clock_ms, rate)
-        wait_ms = turn_ms - clock_ms
-        may_wait = rules.rate_limit.mode == "wait" and case.now_ms + wait_ms < intake.deadline_ms
-        if wait_ms > 0 and not may_wait:
-            message = f"more than {rate.per_minute} requests a minute"
-            pen.refuse(0, "RATE_LIMIT_EXCEEDED", "requests", message, retry_after_s=wait_ms / 1000)
-            return
+    tat_ns, wait_ms, limited = _turn(pen, rules.rate_limit)
+    may_wait = rules.rate_limit is not None and rules.rate_limit.mode == "wait"
+    if limited is not None and (not may_wait or wait_ms is None or case.now_ms + wait_ms >= intake.deadline_ms):
+        limit, after = limited, None if wait_ms is None else wait_ms / 1000
+        pen.refuse(0, "RATE_LIMIT_EXCEEDED", limit, _MORE_THAN[limit], retry_after_s=after)
+        return
     full = pen.room_for(intake.hold)
     if full is not None:
         _refuse_money(pen, full)
         return
     pen.take_turn(tat_ns)
     pen.hold_for(1, intake.hold)
-    pen.write(AttemptStarted(1) if wait_ms == 0 else AttemptWaits(1, case.now_ms + wait_ms))
+    pen.write(AttemptWaits(1, case.now_ms + wait_ms) if wait_ms else AttemptStarted(1))
+
+
+def _turn(pen: Pen, rules: RateLimit | None) -> tuple[int, int | None, Literal["requests", "tokens"] | None]:
+    """Return the request limiter's next state, how long to wait (ms; None: no wait helps), and which limit says so."""
+    account, clock_ms = pen.account, pen.account.clock_ms
+    if rules is None:
+        return account.tat_ns, 0, None
+    rate = gcra.Rate(rules.requests_per_minute, rules.burst_size)
+    tat_ns, turn_ms = gcra.turn(account.tat_ns, clock_ms, rate)
+    starts_ms: int | None = clock_ms
+    if pen.token_rate is not None:
+        starts_ms = gcra.start_for(pen.request.intake.tokens, account.tokens_tat_ns, clock_ms, pen.token_rate)
+    if starts_ms is None:
+        return tat_ns, None, "tokens"
+    wait_ms = max(turn_ms, starts_ms) - clock_ms
+    return tat_ns, wait_ms, None if wait_ms == 0 else "tokens" if starts_ms > turn_ms else "requests"
 
 
 def _refuse_money(pen: Pen, window: Window) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from schemas.configuration import Configuration
 from schemas.errors import ErrorCode, Reason
 from streams.core import account as accounts
+from streams.core import gcra
 from streams.core.account import Account, Window
 from streams.core.facts import (
     Answered,
@@ -61,6 +62,7 @@ class Pen:
     account: Account
     current: tuple[str, ...]
     seq: int
+    token_rate: gcra.Rate | None = None
     facts: list[Fact] = field(default_factory=list)
 
     def _write(self, fact: Fact) -> None:
@@ -88,7 +90,8 @@ class Pen:
         return next((w for w in self._windows(self.current) if w.overrun or not w.fits(hold)), None)
 
     def hold_for(self, attempt: int, hold: int) -> None:
-        """Place the hold of an attempt in all current windows. The caller has asked `room_for`."""
+        """Place the hold of an attempt in all current windows, count its tokens. The caller has asked `room_for`."""
+        self.count_tokens(self.request.intake.tokens)
         lines = tuple(self._line(accounts.place(w, hold)) for w in self._windows(self.current))
         self._write(HoldPlaced(attempt, hold, lines))
 
@@ -96,12 +99,23 @@ class Pen:
         """Count the request in the tenant's rate limit."""
         self.account = replace(self.account, tat_ns=tat_ns)
 
-    def close_hold(self, kind: Literal["incurred", "uncertain"] | None, amount: int) -> None:
-        """Close the open hold: book `amount` under a cost event of `kind`, or release it all where nothing was
-        billed."""
+    def count_tokens(self, amount: int) -> None:
+        """Count tokens in the tenant's rate limit; a negative amount gives back what was not used."""
+        if self.token_rate is not None:
+            now_ns = self.account.clock_ms * gcra.NS_PER_MS
+            tat_ns = max(self.account.tokens_tat_ns, now_ns) if amount > 0 else self.account.tokens_tat_ns
+            self.account = replace(self.account, tokens_tat_ns=tat_ns + amount * self.token_rate.interval_ns)
+
+    def close_hold(self, kind: Literal["incurred", "uncertain"] | None, amount: int, tokens: int | None = None) -> None:
+        """Close the open hold: book `amount` under a cost event of `kind`, or release it all where nothing was billed.
+
+        `tokens`: how many were used; None where that is not known: then the bound counts.
+        """
         open_hold = self.request.hold
         if open_hold is None:
             return
+        if kind is None or tokens is not None:
+            self.count_tokens((tokens or 0) - self.request.intake.tokens)
         lines = tuple(
             self._line(accounts.settle(w, open_hold.hold, amount, certain=kind != "uncertain"))
             for w in self._windows(open_hold.windows)
@@ -166,6 +180,7 @@ def pen_for(case: Case, request: Request) -> Pen:
     rules = case.configuration.tenant(case.account.tenant)
     limits = tuple((b.window, b.limit_nano_usd) for b in rules.budgets) if rules else ()
     account, current = accounts.turned_to(case.account, limits, case.time_ms)
-    pen = Pen(case, request, account, current, case.home.seq)
+    limit = None if rules is None or rules.rate_limit is None else rules.rate_limit.tokens_per_minute
+    pen = Pen(case, request, account, current, case.home.seq, None if limit is None else gcra.Rate(limit, limit))
     pen.note_budgets(limits)
     return pen

@@ -53,6 +53,17 @@ def admit(tat_ns: int, now_ms: int, rate: Rate) -> Admitted | Refused:
     return Refused(-(-(earliest_ns - now_ns) // NS_PER_MS))
 
 
+def start_for(amount: int, tat_ns: int, now_ms: int, rate: Rate) -> int | None:
+    """Return when (ms) something may start that counts `amount` times, such as a request's tokens.
+
+    None where it counts for more than a full bucket: then no wait helps.
+    """
+    if amount > rate.burst:
+        return None
+    earliest_ms = -(-(tat_ns - (rate.burst - amount) * rate.interval_ns) // NS_PER_MS)
+    return max(now_ms, earliest_ms)
+
+
 def turn(tat_ns: int, now_ms: int, rate: Rate) -> tuple[int, int]:
     """Return (new state, start in ms): let a request wait for its turn; others are then behind it (mode `wait`)."""
     match admit(tat_ns, now_ms, rate):

@@ -46,7 +46,9 @@ def _book(pen: Pen, event: AttemptSucceeded | AttemptFailed) -> bool:
         open_hold = pen.request.hold
         if open_hold is None or open_hold.attempt != event.attempt:
             return False
-        pen.close_hold(None if charge.certainty == "none" else charge.certainty, charge.nano_usd)
+        usage = charge.usage if charge.certainty == "incurred" else None
+        tokens = None if usage is None else usage.input_tokens + usage.output_tokens
+        pen.close_hold(None if charge.certainty == "none" else charge.certainty, charge.nano_usd, tokens)
         return True
     if booking.certain or charge.certainty == "uncertain":
         return False

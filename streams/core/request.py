@@ -29,7 +29,8 @@ class Intake:
     """What never changes about a request: who asked, where it stands in the log, what its attempts may cost.
 
     `offset`: of its record in the home partition of `prompt.requests`. `received_ms`: the broker time when it was first
-    published. `hold`: nano-USD that one attempt needs. `candidates`: deployments that may serve it.
+    published. `hold`: nano-USD that one attempt needs; `tokens`: how many it may use. `candidates`:
+    deployments that may serve it.
     """
 
     tenant: str
@@ -43,6 +44,7 @@ class Intake:
     metadata: dict[str, str]
     model: str
     hold: int = 0
+    tokens: int = 0
     candidates: tuple[str, ...] = ()
 
 

@@ -92,13 +92,13 @@ def decode_home(value: bytes) -> Home:
 def encode_account(account: Account) -> bytes:
     """Write an account."""
     windows = [[w.id, w.limit, w.spent, w.reserved, w.uncertain, w.overrun, w.holds] for w in account.windows]
-    return orjson.dumps([account.tenant, account.clock_ms, account.tat_ns, windows])
+    return orjson.dumps([account.tenant, account.clock_ms, account.tat_ns, windows, account.tokens_tat_ns])
 
 
 def decode_account(value: bytes) -> Account:
     """Read an account."""
-    tenant, clock_ms, tat_ns, windows = orjson.loads(value)
-    return Account(tenant, clock_ms, tat_ns, tuple(Window(*w) for w in windows))
+    tenant, clock_ms, tat_ns, windows, tokens_tat_ns = orjson.loads(value)
+    return Account(tenant, clock_ms, tat_ns, tokens_tat_ns, tuple(Window(*w) for w in windows))
 
 
 _TAGS: dict[type[f.Fact], str] = {

@@ -9,7 +9,19 @@ import pytest
 from streams.core.account import Account, Window
 from streams.core.facts import AttemptStarted, AttemptWaits, BudgetSet, HoldPlaced, HoldRefused, LedgerLine
 from streams.core.prices import Rates
-from tests.core.build import ACME_PER_DAY, HOLD, NOW, Desk, configuration, deployment, error_of, prompt
+from tests.core.build import (
+    ACME_PER_DAY,
+    HOLD,
+    NOW,
+    Desk,
+    configuration,
+    deployment,
+    error_of,
+    failed,
+    prompt,
+    succeeded,
+    uncertain,
+)
 
 RATE_LIMITED = "rate_limit: {requests_per_minute: 60, burst_size: 2, mode: %s}"
 
@@ -231,6 +243,64 @@ def test_the_rate_limit_speaks_before_the_budget() -> None:
     desk.now_ms += 1_000
     assert error_of(desk.ask(prompt(request_id="r-3"))).code == "BUDGET_EXCEEDED"
     assert desk.account.tat_ns == (NOW + 1_000) * 1_000_000  # as the first request left it
+
+
+# --- tokens per minute: a request of 200 tokens at most, ten tokens a second
+
+TOKEN_LIMITED = "rate_limit: {requests_per_minute: 6000, burst_size: 100, tokens_per_minute: 600, mode: %s}"
+
+
+def test_tokens_above_the_rate_are_refused_by_their_bound() -> None:
+    desk = Desk(configuration(TOKEN_LIMITED % "refuse"))
+    passed = [desk.ask(prompt(request_id=f"r-{i}")).request.state for i in range(3)]
+
+    error = error_of(desk.ask(prompt(request_id="r-3")))
+
+    assert passed == ["pending"] * 3
+    assert (error.code, error.details) == ("RATE_LIMIT_EXCEEDED", {"reason": "tokens", "retry_after_s": 20.0})
+    desk.now_ms += 19_999
+    assert error_of(desk.ask(prompt(request_id="r-4"))).details["retry_after_s"] == 0.001
+    desk.now_ms += 1
+    assert desk.ask(prompt(request_id="r-5")).request.state == "pending"
+
+
+def test_tokens_that_were_not_used_are_given_back_when_an_attempt_settles() -> None:
+    desk = Desk(configuration(TOKEN_LIMITED % "refuse"))
+    for i in range(3):
+        desk.ask(prompt(request_id=f"r-{i}"))
+
+    desk.must_hear(succeeded(request_id="r-0"))  # 12 tokens of 200
+    error = error_of(desk.ask(prompt(request_id="r-3")))
+    desk.must_hear(failed(request_id="r-1", again=False, elsewhere=False))  # none of 200
+
+    assert error.details == {"reason": "tokens", "retry_after_s": 1.2}
+    assert desk.ask(prompt(request_id="r-4")).request.state == "pending"
+
+
+def test_tokens_of_an_uncertain_attempt_count_by_their_bound() -> None:
+    desk = Desk(configuration(TOKEN_LIMITED % "refuse"))
+    for i in range(3):
+        desk.ask(prompt(request_id=f"r-{i}"))
+
+    desk.must_hear(failed(request_id="r-0", charge=uncertain(), again=False, elsewhere=False))
+
+    assert error_of(desk.ask(prompt(request_id="r-3"))).details["retry_after_s"] == 20.0
+
+
+def test_a_request_of_more_tokens_than_a_minute_allows_is_refused_for_good() -> None:
+    desk = Desk(configuration("rate_limit: {tokens_per_minute: 199, mode: wait}"))
+
+    error = error_of(desk.ask())
+
+    assert error.details == {"reason": "tokens"}
+
+
+def test_in_mode_wait_a_request_waits_for_tokens() -> None:
+    desk = Desk(configuration(TOKEN_LIMITED % "wait"))
+    for i in range(3):
+        desk.ask(prompt(request_id=f"r-{i}", timeout_s=60))
+
+    assert desk.ask(prompt(request_id="w", timeout_s=60)).decision.facts[-1] == AttemptWaits(1, NOW + 20_000)
 
 
 # --- money

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.core.gcra import Admitted, Rate, Refused, admit, turn
+from streams.core.gcra import Admitted, Rate, Refused, admit, start_for, turn
 
 START = 1_795_399_200_000
 SEED_RATE = Rate(per_minute=100, burst=10)  # the seed's defaults: one request per 600 ms
@@ -105,3 +105,16 @@ def test_a_turn_is_what_would_be_admitted_at_its_start(gaps_ms: list[int], rate:
 def test_a_rate_that_admits_nothing_is_refused(per_minute: int, burst: int) -> None:
     with pytest.raises(ValueError, match="at least 1"):
         Rate(per_minute, burst)
+
+
+def test_what_counts_for_more_than_a_full_bucket_never_starts() -> None:
+    rate = Rate(per_minute=600, burst=600)
+    assert start_for(601, 0, 1_000, rate) is None
+    assert start_for(600, 0, 1_000, rate) == 1_000
+
+
+def test_something_large_starts_when_the_bucket_holds_enough_and_not_a_millisecond_earlier() -> None:
+    rate = Rate(per_minute=600, burst=600)  # one each 100 ms
+    full_again_ns = 61_000 * 1_000_000  # at 1,000 ms the bucket is empty
+    assert start_for(10, full_again_ns, 1_000, rate) == 2_000
+    assert start_for(600, full_again_ns, 1_000, rate) == 61_000

@@ -71,7 +71,7 @@ def test_a_request_that_was_written_and_read_is_the_fold_of_its_decisions(histor
 
 
 def test_an_account_and_a_home_that_were_written_and_read_are_the_same() -> None:
-    account = Account("acme", 7, 8, (Window("total", None, 1, 2, 3, True, 4), Window("day:2026-11-23", 9)))
+    account = Account("acme", 7, 8, 9, (Window("total", None, 1, 2, 3, True, 4), Window("day:2026-11-23", 9)))
     home = Home(5, 6, 12, 41, 40)
 
     assert decode_account(encode_account(account)) == account
