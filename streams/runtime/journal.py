@@ -12,6 +12,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TypeVar
 
 import structlog
@@ -86,6 +87,23 @@ class Journal:
             return planned.row  # type: ignore[return-value]  # put() stored a row of this key's type
         value = self._store.get(table, partition, key)
         return None if value is None else decode(value)
+
+    def value(self, table: str, partition: int, key: bytes) -> bytes | None:
+        """Return the bytes of the newest planned row, else of the stored one."""
+        planned = self._overlay.get((table, partition, key))
+        return planned.value if planned is not None else self._store.get(table, partition, key)
+
+    def scan(self, table: str, partition: int, prefix: bytes, start: bytes, most: int) -> list[tuple[bytes, bytes]]:
+        """Return the first `most` rows whose key has `prefix` and is not below `start`, planned ones included."""
+        planned = {
+            key: row.value
+            for (its_table, its_partition, key), row in self._overlay.items()
+            if its_partition == partition and its_table == table and key.startswith(prefix) and key >= start
+        }
+        stored = self._store.scan(table, partition, prefix, start)
+        found = list(islice((row for row in stored if row[0] not in planned), most))
+        found += [(key, value) for key, value in planned.items() if value is not None]
+        return sorted(found)[:most]
 
     def put(self, table: str, partition: int, key: bytes, value: bytes | None, row: Row) -> None:
         """Plan a row; None deletes."""

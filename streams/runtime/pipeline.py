@@ -9,7 +9,7 @@ which attempts this process runs.
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import structlog
@@ -34,6 +34,7 @@ from streams.core.case import Case, Verdict
 from streams.core.circuit import Circuit, health_of
 from streams.core.circuit import evolve as evolve_circuit
 from streams.core.facts import Answered, AttemptStarted, Decision
+from streams.core.forgetting import Finished
 from streams.core.forwarding import First, first_seen, forwarding_headers
 from streams.core.homes import home_of
 from streams.core.identity import default_request_id
@@ -42,6 +43,7 @@ from streams.core.registry import Registry
 from streams.core.request import Request, start_of
 from streams.core.tracing import traceparent_of
 from streams.runtime.calls import Caller, Calls
+from streams.runtime.forgetting import Forgetting
 from streams.runtime.journal import Journal, Late
 from streams.runtime.lease import Lease
 from streams.runtime.ports import Clock, Log, Outgoing, Process, Record, Source, Store
@@ -90,6 +92,7 @@ class Repeats:
         self._to = {"prompt.requests": home.requests_to, "prompt.progress": home.progress_to}
         self._next = {"prompt.requests": requests_from, "prompt.progress": progress_from}
         self.outputs: list[Output | Outgoing | Late] = []
+        self.needed: list[RequestKey] = []
         self.repeated: list[Work] = []
         self.waiting: list[Work] = []
 
@@ -135,8 +138,9 @@ class Pipeline:
         )
         self._timers = Timers(clock, self._fire)
         self._open: dict[RequestKey, OpenRequest] = {}
+        self._done = Forgetting(self._journal, ACCOUNTS, round(float(self._configuration.idempotency.horizon) * 1000))
         self._repeats: dict[int, Repeats] = {}
-        self._captured: list[Output | Outgoing | Late] | None = None
+        self._captured: Repeats | None = None
         self._read_to: dict[int, int] = {}
         self._to_redrive: dict[int, int] = {}
         self._redrive_wanted = asyncio.Event()
@@ -195,7 +199,7 @@ class Pipeline:
         if repeats.is_new(work):
             repeats.waiting.append(work)
         else:
-            self._captured = repeats.outputs
+            self._captured = repeats
             try:
                 self._plan(work)
             finally:
@@ -205,6 +209,8 @@ class Pipeline:
             del self._repeats[work.record.partition]
             for output in sorted(repeats.outputs, key=_seq):
                 self._journal.publish(output if not isinstance(output, Output) else self._outgoing(output))
+            for key in repeats.needed:
+                self._done.need(key)
             for repeated in repeats.repeated:
                 self._journal.add(repeated.source, repeated.record)
             for waiting in repeats.waiting:
@@ -247,8 +253,11 @@ class Pipeline:
             return
         request = self._request(home, prompt.tenant, prompt.request_id)
         if request is None:
-            self._admit(record, first, prompt)
-        elif request.intake.digest != prompt.digest.hex():
+            if record.offset > self._home(home).requests_to:
+                self._admit(record, first, prompt)
+            return  # else it was decided on and answered, and is forgotten
+        self._need(record, request)
+        if request.intake.digest != prompt.digest.hex():
             traceparent = traceparent_of(record.headers, prompt.tenant, prompt.request_id)
             self._publish(publish.conflict(prompt, first, traceparent))
         else:
@@ -276,6 +285,24 @@ class Pipeline:
             traceparent=traceparent_of(record.headers, prompt.tenant, prompt.request_id),
         )
         self._write(verdict, None, prompt)
+
+    def _need(self, record: Record, request: Request) -> None:
+        """Keep the row that answers a record until the record is acknowledged: it may be delivered again.
+
+        Home remembers the record as decided on, so that nothing is forgotten before it was delivered again.
+        """
+        partition = record.partition
+        key = (partition, request.intake.tenant, request.intake.request_id)
+        if self._captured is not None:
+            self._captured.needed.append(key)
+            return
+        self._done.need(key)
+        home, to = self._home(partition), record.offset
+        if record.topic == self._topics.progress:
+            home = replace(home, progress_to=max(home.progress_to, to))
+        else:
+            home = replace(home, requests_to=max(home.requests_to, to))
+        self._journal.put(ACCOUNTS, partition, rows.HOME_KEY, rows.encode_home(home), home)
 
     def _repeat_request(self, record: Record, request: Request) -> None:
         """The same record again repeats its own events; the same request again repeats its terminal event."""
@@ -317,6 +344,8 @@ class Pipeline:
         if request is None:
             self._without_row(record, event)
             return
+        if request.state == "done":
+            self._need(record, request)
         decided = request.decision_at("prompt.progress", record.offset)
         if decided is not None:
             self._publish_all(publish.outputs_of(request, decided, event))
@@ -382,22 +411,30 @@ class Pipeline:
         return None
 
     def _write(self, verdict: Verdict, event: Progress | None, prompt: PromptRequest | None) -> None:
-        """Plan the rows and outputs of a decision, and what follows from it once it is stored."""
+        """Plan the rows and outputs of a decision, and what follows from it once it is stored.
+
+        Everything is written out before anything is planned: a decision that cannot be written is not half made.
+        """
         request, intake = verdict.request, verdict.request.intake
         partition, tenant, request_id = key = (intake.partition, intake.tenant, intake.request_id)
+        row, account, home = rows.encode_request(request), rows.encode_account(verdict.account), verdict.home
+        outputs = publish.outputs_of(request, verdict.decision, event)
         put = self._journal.put
         if request.state == "done":
             if self._open.pop(key, None) is not None:
                 put(ACCOUNTS, partition, rows.open_key(tenant, request_id), None, None)
-            put(ACCOUNTS, partition, rows.done_key(tenant, request_id), rows.encode_request(request), request)
+            put(ACCOUNTS, partition, rows.done_key(tenant, request_id), row, request)
         else:
             known = self._open.get(key)
             self._remember(request, prompt or (known.prompt if known else None))
-            put(ACCOUNTS, partition, rows.open_key(tenant, request_id), rows.encode_request(request), request)
-        put(ACCOUNTS, partition, rows.account_key(tenant), rows.encode_account(verdict.account), verdict.account)
-        put(ACCOUNTS, partition, rows.HOME_KEY, rows.encode_home(verdict.home), verdict.home)
-        self._publish_all(publish.outputs_of(request, verdict.decision, event))
+            put(ACCOUNTS, partition, rows.open_key(tenant, request_id), row, request)
+        put(ACCOUNTS, partition, rows.account_key(tenant), account, verdict.account)
+        put(ACCOUNTS, partition, rows.HOME_KEY, rows.encode_home(home), home)
+        self._publish_all(outputs)
         self._plan_effects(request, verdict.decision)
+        if request.terminal is verdict.decision:
+            self._done.finish(partition, Finished(intake.offset, verdict.home.clock_ms, tenant, request_id))
+        self._done.forget(partition, verdict.home.clock_ms)
 
     def _plan_effects(self, request: Request, decision: Decision) -> None:
         """Let a call go that this decision started: one that an earlier decision started is run, or redriven."""
@@ -429,13 +466,13 @@ class Pipeline:
         if self._captured is None:
             self._journal.publish(self._outgoing(output))
         else:
-            self._captured.append(output)
+            self._captured.outputs.append(output)
 
     def _emit(self, output: Outgoing | Late) -> None:
         if self._captured is None:
             self._journal.publish(output)
         else:
-            self._captured.append(output)
+            self._captured.outputs.append(output)
 
     def _outgoing(self, output: Output) -> Outgoing:
         return Outgoing(self._channels[output.channel], output.key, output.value, output.partition, output.headers)
@@ -494,6 +531,7 @@ class Pipeline:
         ends = {p: await self._log.end_offset(self._topics.progress, p) for p in sorted(partitions)}
         self._calls.keep(partitions)
         self._recall(partitions)
+        self._done.begin()
         self._repeats = {}
         for partition, home in homes.items():
             repeats = Repeats(home, requests_from.get(partition, 0), progress_from.get(partition, 0))

@@ -96,8 +96,8 @@ class Store(Protocol):
         """Write rows and the changelog offset that they are stored under, in one atomic batch."""
         ...
 
-    def scan(self, table: str, partition: int, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Yield rows whose key starts with `prefix`, in key order."""
+    def scan(self, table: str, partition: int, prefix: bytes, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """Yield rows whose key starts with `prefix` and is not below `start`, in key order."""
         ...
 
 

@@ -112,9 +112,11 @@ class TableStore:
         """Write rows and the offset that recovery starts behind, in one atomic batch; not synced, the log is enough."""
         write(self._db(table, partition), rows, changelog_offset)
 
-    def scan(self, table: str, partition: int, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Yield rows whose key starts with `prefix`, in key order, as of the first one taken."""
-        rows = cast(Iterator[tuple[bytes, bytes]], self._db(table, partition).items(from_key=prefix))
+    def scan(self, table: str, partition: int, prefix: bytes, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """Yield rows whose key starts with `prefix` and is not below `start`, in key order, as of the first one
+        taken."""
+        begin = max(prefix, start)
+        rows = cast(Iterator[tuple[bytes, bytes]], self._db(table, partition).items(from_key=begin))
         for key, value in rows:
             if not key.startswith(prefix):
                 return

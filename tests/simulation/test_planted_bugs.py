@@ -15,6 +15,7 @@ from streams.core import outcome, rows
 from streams.core.case import Case, Verdict
 from streams.core.facts import Decision
 from streams.core.request import OpenHold, Request, after
+from streams.runtime.forgetting import Forgetting
 from streams.runtime.journal import Group, Journal
 from streams.runtime.pipeline import ACCOUNTS, Pipeline
 from streams.runtime.ports import Record
@@ -23,6 +24,7 @@ from tests.simulation.oracle import broken
 from tests.simulation.owner import PROGRESS
 
 MANY = 1000
+HORIZON_MS = 86_400_000
 
 
 def plans() -> Iterator[Plan]:
@@ -57,6 +59,7 @@ class RacingJournals(Pipeline):
     def __init__(self, **ports: Any) -> None:
         super().__init__(**ports)
         self._journal = _RacingJournal(ports["log"], ports["store"], ports["process"], self._lease)
+        self._done = Forgetting(self._journal, ACCOUNTS, HORIZON_MS)
 
 
 class PlannedGroupSurvivesRevoke(Pipeline):
@@ -65,6 +68,7 @@ class PlannedGroupSurvivesRevoke(Pipeline):
     def __init__(self, **ports: Any) -> None:
         super().__init__(**ports)
         self._journal = _SurvivingJournal(ports["log"], ports["store"], ports["process"], self._lease)
+        self._done = Forgetting(self._journal, ACCOUNTS, HORIZON_MS)
 
 
 class OldRowPutAgain(Pipeline):
@@ -114,6 +118,7 @@ class HeldBackCallsAreForgotten(Pipeline):
     def __init__(self, **ports: Any) -> None:
         super().__init__(**ports)
         self._journal = _ForgetfulJournal(ports["log"], ports["store"], ports["process"], self._lease)
+        self._done = Forgetting(self._journal, ACCOUNTS, HORIZON_MS)
 
 
 def _decide_by_offset(case: Case, request: Request, event: Progress) -> Verdict | None:

@@ -332,10 +332,10 @@ class SimStore:
         fold_rows(rows, self._disk.rows.setdefault(place, {}))
         self._disk.offsets[place] = changelog_offset
 
-    def scan(self, table: str, partition: int, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def scan(self, table: str, partition: int, prefix: bytes, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """See `Store`."""
         rows = self._disk.rows.get((table, partition), {})
-        return iter(sorted((key, value) for key, value in rows.items() if key.startswith(prefix)))
+        return iter(sorted((key, value) for key, value in rows.items() if key.startswith(prefix) and key >= start))
 
     async def recover(self, table: str, partition: int) -> None:
         """Replay the changelog from the stored offset to its end, as it grows."""
