@@ -151,13 +151,16 @@ class _Check:
                 for booking in ledgers[record.partition].add(record.value or b"", beyond_is_wrong=False):
                     join.book(booking)
         for fold in ledgers.values():
-            for booking in fold.end():
-                join.book(booking)
+            if fold.seq >= fold.target:  # else the rows may have the rest of its last booking
+                for booking in fold.end():
+                    join.book(booking)
 
     async def _take_from_rows(self, ledgers: Mapping[int, LedgerFold], join: CostJoin) -> list[Difference]:
         """Complete the books from the rows; return what should have been published."""
         behind = {p: fold.seq for p, fold in ledgers.items() if fold.seq < fold.target}
-        lacking = frozenset((booking.tenant, booking.request_id) for booking in join.unmatched())
+        open_bookings = [ledgers[p].open_booking for p in behind]
+        unmatched = (*join.unmatched(), *(booking for booking in open_bookings if booking is not None))
+        lacking = frozenset((booking.tenant, booking.request_id) for booking in unmatched)
         if not (behind or lacking):
             return []
         found = Unpublished(behind, lacking)

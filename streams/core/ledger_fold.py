@@ -65,6 +65,7 @@ class LedgerFold:
     """Folds the entries of `partition` in log order, up to `target`: the last one that the tables contain.
 
     An entry that was told before (its `seq` is not above the last one's) changes nothing; it must be the same bytes.
+    `open_booking` is the last one as long as another of its windows may follow.
     Memory: `REMEMBERED` digests, one balance per tenant and window, and the holds that are open.
     """
 
@@ -77,7 +78,7 @@ class LedgerFold:
     open_holds: dict[tuple[str, str, int, str], int] = field(default_factory=dict)
     differences: list[Difference] = field(default_factory=list)
     _digests: bytearray = field(default_factory=bytearray)
-    _booking: Booking | None = None
+    open_booking: Booking | None = None
 
     def add(self, value: bytes, *, beyond_is_wrong: bool = True) -> Iterator[Booking]:
         """Fold one entry; yield the booking that it shows to be complete.
@@ -111,9 +112,9 @@ class LedgerFold:
 
     def end(self) -> Iterator[Booking]:
         """Yield the booking that no further entry follows."""
-        if self._booking is not None:
-            yield self._booking
-            self._booking = None
+        if self.open_booking is not None:
+            yield self.open_booking
+            self.open_booking = None
 
     def _repeated(self, entry: LedgerEntry, digest: bytes) -> None:
         if entry.seq <= self.seq - REMEMBERED:
@@ -154,7 +155,7 @@ class LedgerFold:
         if entry.request_id is None or entry.attempt is None:
             self._wrong("entry", entry, "books money for no attempt")
             return
-        before = self._booking
+        before = self.open_booking
         same = before is not None and (before.kind, before.tenant, before.request_id, before.attempt) == (
             kind,
             entry.tenant,
@@ -169,7 +170,7 @@ class LedgerFold:
             if entry.amount_nano_usd != before.amount:
                 self._wrong("entry", entry, f"books {entry.amount_nano_usd}, in another window {before.amount}")
         amount = entry.amount_nano_usd if len(windows) == 1 or before is None else before.amount
-        self._booking = Booking(kind, entry.tenant, entry.request_id, entry.attempt, amount, windows, entry.time)
+        self.open_booking = Booking(kind, entry.tenant, entry.request_id, entry.attempt, amount, windows, entry.time)
 
     def _fold(self, entry: LedgerEntry) -> None:
         known = self.balances.get((entry.tenant, entry.window))

@@ -96,6 +96,7 @@ async def test_the_books_of_real_workers_hold_and_every_planted_change_is_found(
             for name in ("w0", "w1"):
                 workers.workers[name].process.wait()
             code, killed = await verified(workers)
+            print(f"\nafter the kills: {killed['unpublished']} not published yet, {killed['entries']} entries")
             assert (code, killed["differences"]) == (0, [])
             workers.start("w0")
             wanted += [(request["tenant"], request["request_id"]) for request in more]
@@ -105,6 +106,7 @@ async def test_the_books_of_real_workers_hold_and_every_planted_change_is_found(
             assert (code, stopped["ok"], stopped["differences"], stopped["unpublished"]) == (0, True, [], 0)
             await _bills_agree(workers, stopped)
         await _corruptions_are_found(workers, kafka.bootstrap, topic_prefix)
+        await _only_a_dead_worker_leaves_something_unpublished(workers, kafka.bootstrap, topic_prefix)
 
 
 async def _bills_agree(workers: Fleet, found: dict[str, Any]) -> None:
@@ -117,6 +119,7 @@ async def _bills_agree(workers: Fleet, found: dict[str, Any]) -> None:
         assert bill["total"]["cost_nano_usd"] == spent["acme", "total"] + spent["free", "none"]
         assert bill["total"]["uncertain_nano_usd"] > 0
     people = await asyncio.to_thread(workers.run, "verify")
+    print(people.stdout)
     assert people.returncode == 0, people
     assert people.stdout.splitlines()[-1] == "all accounts are right"
     assert "ledger.entries: " in people.stderr
@@ -186,13 +189,46 @@ async def _corruptions_are_found(workers: Fleet, bootstrap: str, prefix: str) ->
         copy, copied = f"{prefix}{number}.", {name: list(found) for name, found in records.items()}
         corrupt(copied)
         await _write(bootstrap, copy, copied)
-        settings = {**workers.settings, "kafka": {**workers.settings["kafka"], "topic_prefix": copy}}
-        workers.file.write_text(yaml.safe_dump(settings))
+        _use(workers, copy)
         ended = await asyncio.to_thread(workers.run, "verify")
         assert ended.returncode == (1 if problem else 0), (corrupt, ended)
         if problem:
             told = next(line for line in ended.stdout.splitlines() if "differences; the first:" in line)
             assert problem in told, told
+
+
+async def _only_a_dead_worker_leaves_something_unpublished(workers: Fleet, bootstrap: str, prefix: str) -> None:
+    """The last entries and cost events of `acme` are cut off: right as long as their records were not acknowledged."""
+    records = {name: await _read(bootstrap, topic) for name, topic in _topics(prefix).items()}
+    home = records["ledger"][_some_settled(records)].partition
+    for name, count in (("ledger", 5), ("costs", 1)):
+        key = b"acme"
+        mine = [r for r in records[name] if r.key == key][-count:]
+        records[name] = [r for r in records[name] if r not in mine and (name == "costs" or _before(r, mine, home))]
+    await _write(bootstrap, prefix + "cut.", records)
+    _use(workers, prefix + "cut.")
+    code, found = await verified(workers)
+    assert code == 0, found["differences"]
+    assert found["unpublished"] >= 6
+    acknowledged = {TopicPartition(f"{prefix}cut.prompt.{name}", home): 1_000_000 for name in ("requests", "progress")}
+    group = AIOKafkaConsumer(bootstrap_servers=bootstrap, group_id=f"{prefix}cut.orchestrator")
+    group.assign(list(acknowledged))
+    await group.start()
+    await group.commit(acknowledged)
+    await group.stop()
+    code, found = await verified(workers)
+    assert code == 1
+    assert "is missing; a row has it" in found["differences"][0]["problem"]
+    assert any("has no cost event" in difference["problem"] for difference in found["differences"])
+
+
+def _before(record: ConsumerRecord, cut: list[ConsumerRecord], partition: int) -> bool:
+    return record.partition != partition or bool(_entry(record)["seq"] < _entry(cut[0])["seq"])
+
+
+def _use(workers: Fleet, prefix: str) -> None:
+    settings = {**workers.settings, "kafka": {**workers.settings["kafka"], "topic_prefix": prefix}}
+    workers.file.write_text(yaml.safe_dump(settings))
 
 
 def _topics(prefix: str) -> dict[str, str]:
@@ -218,9 +254,10 @@ async def _read(bootstrap: str, topic: str) -> list[ConsumerRecord]:
 
 
 async def _write(bootstrap: str, prefix: str, records: Records) -> None:
+    names = (*_topics(prefix).values(), f"{prefix}prompt.requests", f"{prefix}prompt.progress")
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
-    await admin.create_topics([NewTopic(topic, PARTITIONS, 1) for topic in _topics(prefix).values()])
+    await admin.create_topics([NewTopic(topic, PARTITIONS, 1) for topic in names])
     await admin.close()
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, enable_idempotence=True)
     await producer.start()
