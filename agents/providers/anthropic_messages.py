@@ -21,9 +21,11 @@ from agents.providers.dialect import (
     Written,
     are_objects,
     document_of,
+    extended,
     is_deeper,
     joined,
     reading_of,
+    refuse_dearer,
     short,
     texts_of,
     tool_call,
@@ -38,6 +40,8 @@ VERSION: Final = "2023-06-01"
 LONGEST_USER_ID: Final = 256
 
 _SET_BY_US = frozenset({"model", "messages", "system", "max_tokens", "stream"})
+_DEARER = frozenset({"speed", "inference_geo", "service_tier", "container", "mcp_servers"})
+"""Other tiers have other prices, and tools that the provider runs read more than the prompt."""
 _DATA_URL = re.compile(r"data:(image/[a-z0-9.+-]+);base64,([A-Za-z0-9+/=]+)", re.IGNORECASE)
 _TOOL_USE_ID = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -58,14 +62,13 @@ def write(conversation: Conversation, *, provider_model: str, max_tokens: int, h
 
     Instructions, wherever they stand, become the one `system` prompt. Messages of one side in a row become one.
     """
+    refuse_dearer(conversation.extra_body, _DEARER)
     said, dropped = sorted_out("anthropic", conversation.parameters)
-    body = {name: value for name, value in conversation.extra_body.items() if name not in _SET_BY_US}
-    body |= _parameters(said) | {"model": provider_model, "max_tokens": max_tokens}
-    if system := [
-        text for message in conversation.messages if _instructs(message) for text in texts_of(message["content"])
-    ]:
-        body["system"] = "\n\n".join(system)
-    body["messages"] = _turns([message for message in conversation.messages if not _instructs(message)])
+    spoken = [message for message in conversation.messages if not _instructs(message)]
+    system = [text for m in conversation.messages if _instructs(m) for text in texts_of(m["content"])]
+    ours = {"model": provider_model, "max_tokens": max_tokens, "messages": _turns(spoken), **_parameters(said)}
+    instructed = {"system": "\n\n".join(system)} if system else {}
+    body = extended(conversation.extra_body, ours | instructed, bound=_SET_BY_US)
     return Written(orjson.dumps(body), dropped + _unsaid(conversation.messages))
 
 

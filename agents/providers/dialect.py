@@ -72,6 +72,25 @@ class Dialect(Protocol):
     def read_error(self, status: int, document: object) -> Verdict: ...
 
 
+def extended(extra_body: Mapping[str, Any], ours: Mapping[str, Any], *, bound: frozenset[str]) -> dict[str, Any]:
+    """Return the body: what a request passes on as it is, below what we say. Objects of one name are merged.
+
+    `bound` are names that are ours alone, said or not.
+    """
+    body = {name: value for name, value in extra_body.items() if name not in bound}
+    for name, value in ours.items():
+        theirs = body.get(name)
+        body[name] = theirs | value if isinstance(theirs, dict) and isinstance(value, dict) else value
+    return body
+
+
+def refuse_dearer(extra_body: Mapping[str, Any], names: frozenset[str]) -> None:
+    """Raises `CannotSayError` for what would make a call dearer than its hold (CONTRACT §2 "Exactly how much")."""
+    for name in extra_body:
+        if name in names:
+            raise CannotSayError(f"extra_body.{name}", "is not passed on: it changes the price that the hold rests on")
+
+
 def document_of(body: bytes, *, framed: bool) -> dict[str, Any] | Verdict:
     """Return the JSON object that a 2xx holds, or what is wrong with it."""
     if not body.strip():

@@ -23,9 +23,11 @@ from agents.providers.dialect import (
     Written,
     are_objects,
     document_of,
+    extended,
     is_deeper,
     joined,
     reading_of,
+    refuse_dearer,
     short,
     texts_of,
     tool_call,
@@ -40,6 +42,7 @@ from streams.core.usage import usage_of_gemini
 _SET_BY_US = frozenset(
     {"contents", "systemInstruction", "system_instruction", "generationConfig", "generation_config", "tools", "model"}
 )
+_DEARER = frozenset({"serviceTier", "service_tier", "cachedContent", "cached_content"})
 _DATA_URL = re.compile(r"data:(image/[a-z0-9.+-]+);base64,([A-Za-z0-9+/=]+)", re.IGNORECASE)
 FOREIGN_SIGNATURE: Final = "skip_thought_signature_validator"
 """Stands for the signature of a call that this API cannot verify; from Gemini 3 on it refuses a call without any.
@@ -75,16 +78,19 @@ def write(conversation: Conversation, *, provider_model: str, max_tokens: int, h
 
     Instructions, wherever they stand, become the one `systemInstruction`. Messages of one side in a row become one.
     """
+    refuse_dearer(conversation.extra_body, _DEARER)
     said, dropped = sorted_out("google", conversation.parameters)
     signs = not provider_model.removeprefix("models/").startswith(("gemini-1", "gemini-2"))
-    body = {name: value for name, value in conversation.extra_body.items() if name not in _SET_BY_US}
-    if system := [
-        text for message in conversation.messages if _instructs(message) for text in texts_of(message["content"])
-    ]:
-        body["systemInstruction"] = {"parts": [{"text": text} for text in system]}
-    body["contents"] = _contents([m for m in conversation.messages if not _instructs(m)], signs=signs)
-    body["generationConfig"] = _generation(said, levels=signs) | {"maxOutputTokens": max_tokens}
-    return Written(orjson.dumps(body | _tools(said)), dropped + _unsaid(conversation.messages, said))
+    spoken = [message for message in conversation.messages if not _instructs(message)]
+    system = [{"text": text} for m in conversation.messages if _instructs(m) for text in texts_of(m["content"])]
+    ours = {
+        "contents": _contents(spoken, signs=signs),
+        "generationConfig": _generation(said, levels=signs) | {"maxOutputTokens": max_tokens},
+        **_tools(said),
+    }
+    instructed = {"systemInstruction": {"parts": system}} if system else {}
+    body = extended(conversation.extra_body, ours | instructed, bound=_SET_BY_US)
+    return Written(orjson.dumps(body), dropped + _unsaid(conversation.messages, said))
 
 
 def read(body: bytes, *, framed: bool, may_be_empty: bool) -> Reading:

@@ -90,6 +90,18 @@ def test_what_we_bound_cannot_be_overridden(name: str) -> None:
     assert body == {"model": "claude-x", "max_tokens": 64, "messages": [{"role": "user", "content": text("Hi")}]}
 
 
+@pytest.mark.parametrize("name", ["speed", "inference_geo", "container", "mcp_servers"])
+def test_what_would_be_dearer_than_the_hold_is_not_passed_on(name: str) -> None:
+    with pytest.raises(CannotSayError, match=f"^extra_body.{name} is not passed on"):
+        write(Said(extra_body={name: "x"}), provider_model="claude-x", max_tokens=64, host="h")
+
+
+def test_what_is_passed_on_stands_beside_what_we_say() -> None:
+    said = Said(parameters={"reasoning_effort": "low"}, extra_body={"output_config": {"x": 1, "effort": "max"}})
+    body = json.loads(write(said, provider_model="claude-x", max_tokens=64, host="h").body)
+    assert body["output_config"] == {"x": 1, "effort": "low"}
+
+
 def test_instructions_become_one_system_prompt_wherever_they_stand() -> None:
     body = written(
         {"role": "system", "content": "One."},

@@ -106,6 +106,12 @@ def test_what_we_bound_cannot_be_overridden(name: str) -> None:
     }
 
 
+@pytest.mark.parametrize("name", ["serviceTier", "service_tier", "cachedContent"])
+def test_what_would_be_dearer_than_the_hold_is_not_passed_on(name: str) -> None:
+    with pytest.raises(CannotSayError, match=f"^extra_body.{name} is not passed on"):
+        write(Said(extra_body={name: "x"}), provider_model="m", max_tokens=64, host="h")
+
+
 def test_messages_of_one_side_in_a_row_become_one() -> None:
     assert written(HI, {"role": "developer", "content": "x"}, {"role": "user", "content": "there"})["contents"] == [
         {"role": "user", "parts": [{"text": "Hi"}, {"text": "there"}]}
