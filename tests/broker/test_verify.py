@@ -7,6 +7,7 @@ import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,8 @@ def asked() -> list[dict[str, Any]]:
     made = [
         {"request_id": f"{tenant}-{kind}-{n}", "tenant": tenant, "prompt": text.replace("}}", f', "answer": "{n}"}}}}')}
         for tenant in ("acme", "free")
-        for kind, (text, count) in prompts.items()
-        for n in range(count)
+        for kind, (text, many) in prompts.items()
+        for n in range(many)
     ]
     made += [{"request_id": f"poor-{n}", "tenant": "poor", "prompt": "hello"} for n in range(REFUSED)]
     return [
@@ -201,9 +202,9 @@ async def _only_a_dead_worker_leaves_something_unpublished(workers: Fleet, boots
     """The last entries and cost events of `acme` are cut off: right as long as their records were not acknowledged."""
     records = {name: await _read(bootstrap, topic) for name, topic in _topics(prefix).items()}
     home = records["ledger"][_some_settled(records)].partition
-    for name, count in (("ledger", 5), ("costs", 1)):
+    for name, last in (("ledger", 5), ("costs", 1)):
         key = b"acme"
-        mine = [r for r in records[name] if r.key == key][-count:]
+        mine = [r for r in records[name] if r.key == key][-last:]
         records[name] = [r for r in records[name] if r not in mine and (name == "costs" or _before(r, mine, home))]
     await _write(bootstrap, prefix + "cut.", records)
     _use(workers, prefix + "cut.")
@@ -265,3 +266,60 @@ async def _write(bootstrap: str, prefix: str, records: Records) -> None:
         for record in records[name]:
             await producer.send(topic, record.value, key=record.key, partition=record.partition)
     await producer.stop()
+
+
+async def test_verify_is_right_on_a_system_that_is_busy_killed_and_dead(
+    kafka: Kafka, topic_prefix: str, tmp_path: Path
+) -> None:
+    async with FakeProvider() as provider:
+        settings = {
+            "kafka": {"partitions": PARTITIONS},
+            "orchestrator": {"timeout": 60},
+            "models": [{"name": "m", "endpoint": provider.endpoint, "max_tokens": 4096, "cost_per_token": 0.00003}],
+            "load_balancer": {"max_failures": 1000},
+            "rate_limit": {"enabled": False},
+            "tenants": [
+                {"name": "acme", "budgets": [{"usd": "100", "window": "total"}, {"usd": "50", "window": "minute"}]}
+            ],
+        }
+        async with fleet(tmp_path, kafka.bootstrap, topic_prefix, settings) as workers:
+            for name in ("w0", "w1"):
+                workers.start(name)
+            await workers.whole()
+            loading = asyncio.create_task(_load(kafka.bootstrap, topic_prefix))
+            try:
+                entries = [await _right(workers) for _ in range(2)]
+                workers.workers["w0"].process.kill()
+                entries.append(await _right(workers))
+                workers.start("w0")
+                entries.append(await _right(workers))
+                for worker in workers.workers.values():
+                    worker.process.kill()
+                    worker.process.wait()
+                entries.append(await _right(workers))
+            finally:
+                loading.cancel()
+            assert entries == sorted(entries)
+            assert entries[0] < entries[1]
+
+
+async def _right(workers: Fleet) -> int:
+    """Verify; return how many entries there were."""
+    code, found = await verified(workers)
+    assert code == 0, found["differences"][:5]
+    print(f"\n{found['entries']} entries, {found['repeated']} repeated, {found['unpublished']} not published yet")
+    return int(found["entries"])
+
+
+async def _load(bootstrap: str, prefix: str) -> None:
+    """Publish a hundred requests a second until cancelled; some lose their connection once."""
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, enable_idempotence=True)
+    await producer.start()
+    try:
+        for n in count():
+            text = DROP.replace("}}", f', "answer": "{n}"}}}}') if n % 37 == 0 else "hello"
+            body = {"request_id": f"r-{n}", "tenant": ("acme", "free")[n % 2], "prompt": text, "model": "m"}
+            await producer.send(f"{prefix}prompt.requests", json.dumps({**body, "max_tokens": 16}).encode(), key=b"any")
+            await asyncio.sleep(0.01)
+    finally:
+        await producer.stop()
