@@ -69,14 +69,16 @@ def turned_to(account: Account, limits: Sequence[tuple[str, int]], moment_ms: in
     """Return the account with the windows that `moment_ms` lies in, and their ids.
 
     `limits` are (kind, nano-USD) pairs of the tenant's budgets; none means one window `none` without a limit. A window
-    keeps the limit that it has (`Pen.note_budgets` changes it). Windows that are over go, once no hold is open and
-    nothing uncertain in them.
+    keeps the limit that it has (`Pen.note_budgets` changes it). A window stays until it turns, even without
+    its budget, which may come back: what is spent is spent. After that it goes, once no hold is open and nothing
+    uncertain in it.
     """
     clock = max(account.clock_ms, moment_ms)
     wanted = tuple((window_id(kind, clock), limit) for kind, limit in limits) or ((NO_WINDOW, None),)
     ids = tuple(name for name, _ in wanted)
     windows = [account.window(name) or Window(name, limit) for name, limit in wanted]
-    windows += [w for w in account.windows if w.id not in ids and (w.holds or w.uncertain)]
+    others = [w for w in account.windows if w.id not in ids]
+    windows += [w for w in others if w.holds or w.uncertain or w.id == window_id(w.kind, clock)]
     return replace(account, clock_ms=clock, windows=tuple(windows)), ids
 
 

@@ -115,7 +115,8 @@ def _gives(deployment: Deployment, max_tokens: int | None) -> bool:
 
 def bounded(deployments: list[Deployment], request: PromptRequest, default_output: int) -> tuple[Candidate, ...]:
     """Return the deployments whose price is known, with what an attempt of this request on them is bound by."""
-    size = payload_bytes(request.messages, request.tools)
+    form = request.response_format  # providers turn its schema into tokens as well
+    size = payload_bytes(request.messages, request.tools) + (0 if form is None else payload_bytes([form], None))
     found = []
     for d in deployments:
         if d.rates is None:

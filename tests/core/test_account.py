@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from streams.core.account import Account, Window, adjust, place, settle, stopped, turned_to, window_id
+from streams.core.account import Account, Window, adjust, place, settle, stopped, turned_to, window_id, with_window
 from tests.core.build import NOW
 
 
@@ -90,3 +90,18 @@ def test_event_time_never_runs_backwards() -> None:
     account, _ = turned_to(Account("acme"), [("day", 100)], NOW)
 
     assert turned_to(account, [("day", 100)], NOW - 86_400_000) == (account, ("day:2026-11-23",))
+
+
+def test_a_window_outlives_its_budget_until_it_turns() -> None:
+    day, total = ("day", 100), ("total", 1_000)
+    account, _ = turned_to(Account("acme"), (day, total), NOW)
+    for window in account.windows:
+        account = with_window(account, settle(place(window, 60), 60, 50, certain=True))
+
+    without, current = turned_to(account, (day,), NOW + 1)
+    again, _ = turned_to(without, (day, total), NOW + 2)
+    next_day, _ = turned_to(without, (day,), NOW + 86_400_000)
+
+    assert current == ("day:2026-11-23",)
+    assert {w.id: w.spent for w in again.windows} == {"day:2026-11-23": 50, "total": 50}
+    assert {w.id: w.spent for w in next_day.windows} == {"day:2026-11-24": 0, "total": 50}
