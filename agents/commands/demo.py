@@ -388,8 +388,6 @@ def _suggest(wishes: Wishes, stage: Stage, screen: Screen) -> None:
         screen.say("\nIt goes on running until Ctrl-C. In another terminal:", "bold")
         screen.say(f"  {program} watch -c {stage.file}")
         screen.say(f'  {program} submit -c {stage.file} --tenant acme --wait "Name a colour."')
-        screen.say(f"  {program} bill -c {stage.file}")
-        screen.say(f"  {program} verify -c {stage.file}")
         return
     again = f"{program} demo" + (f" -c {wishes.file}" if wishes.file else "")
     screen.say("\nNext:", "bold")

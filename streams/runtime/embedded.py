@@ -2,7 +2,9 @@
 
 It listens on loopback, keeps everything in memory and forgets it when it ends. Tansu 0.6.0 knows no idempotent
 producer, no compaction, and reports `LogAppendTime` but keeps the producer's time; a group waits half a session before
-it forms. So nothing is guaranteed on it, and it never serves anything but a demonstration.
+it forms, and of two members that join at once it forgets one. As a log's end it names the offset behind the *first*
+record of the last batch, so that a restored table may lack its last rows, and `verify` the last entries. So nothing is
+guaranteed on it, and it never serves anything but a demonstration.
 
 `python -m streams.runtime.embedded PORT` runs it until SIGTERM, or until standard input ends.
 """

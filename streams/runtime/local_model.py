@@ -66,7 +66,7 @@ def serve(port: int) -> None:
     parameters.model_alias = {MODEL}
     parameters.hostnames, parameters.port, parameters.offline, parameters.ui = ["127.0.0.1"], port, True, False
     parameters.n_parallel, parameters.n_ctx = SLOTS, SLOTS * CONTEXT
-    parameters.cpuparams.n_threads = min(2, os.cpu_count() or 1)
+    parameters.cpuparams.n_threads = max(1, min(4, (os.cpu_count() or 1) // 2))  # its threads spin for each other
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     children.end_with_parent(grace_s=3.0)
