@@ -32,6 +32,13 @@ async def until_told(log: Path, message: str, times: int) -> list[dict[str, Any]
         return found
 
 
+def start(file: Path, log: Path, environ: dict[str, str]) -> subprocess.Popen[bytes]:
+    with log.open("wb") as lines:
+        return subprocess.Popen(
+            [COMMAND, "up", "-c", file], stdout=subprocess.DEVNULL, stderr=lines, env=os.environ | environ
+        )
+
+
 def runs(pid: int) -> bool:
     try:
         os.kill(pid, 0)
@@ -47,8 +54,7 @@ async def test_a_killed_worker_is_replaced_and_sigterm_stops_all(
     settings = {"orchestrator": {"workers": 2}, "models": MODELS}
     async with fleet(tmp_path, kafka.bootstrap, topic_prefix, settings) as workers:
         log = tmp_path / "up.log"
-        with log.open("wb") as lines:
-            up = subprocess.Popen([COMMAND, "up", "-c", workers.file], stdout=subprocess.DEVNULL, stderr=lines)
+        up = start(workers.file, log, {})
         try:
             first, second = await until_told(log, "worker started", 2)
             await until_told(log, "ready", 2)
@@ -73,13 +79,7 @@ async def test_workers_that_cannot_succeed_are_not_started_again(
     settings = {"orchestrator": {"workers": 2}, "models": MODELS}
     async with fleet(tmp_path, kafka.bootstrap, topic_prefix, settings) as workers:
         log = tmp_path / "up.log"
-        with log.open("wb") as lines:
-            up = subprocess.Popen(
-                [COMMAND, "up", "-c", workers.file],
-                stdout=subprocess.DEVNULL,
-                stderr=lines,
-                env=os.environ | {"ORCHESTRATOR_KAFKA__PARTITIONS": "7"},  # not what the topics have
-            )
+        up = start(workers.file, log, {"ORCHESTRATOR_KAFKA__PARTITIONS": "7"})  # not what the topics have
         try:
             assert await asyncio.to_thread(up.wait, 60) == 1
             assert [details["exit"] for details in told(log, "a worker has ended for good")] == [1, 1]
