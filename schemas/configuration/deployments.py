@@ -1,7 +1,7 @@
 """The `models` section: one entry per deployment, several may serve one model name."""
 
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, GetJsonSchemaHandler, StrictBool, model_validator
 from pydantic.json_schema import JsonSchemaValue
@@ -101,6 +101,14 @@ class Deployment(Section):
     )
     template_tokens: Annotated[int, Integer(0)] = Field(
         default=64, description="Input tokens that the provider's own chat template adds."
+    )
+    tokenizer: Literal["cl100k_base", "o200k_base"] | None = Field(
+        default=None,
+        description="Tokenizer of the model, which bounds its input closer than bytes do; needs the extra `tokens`."
+        " Default: the model's own on api.openai.com, else none.",
+    )
+    image_tokens: Annotated[int, Integer(1)] | None = Field(
+        default=None, description="Tokens that an image is billed as at most. Default: none, images are refused."
     )
     max_concurrency: Annotated[int, Integer(1)] | None = Field(
         default=None, description="Calls at a time over all workers. Default: none, no limit."

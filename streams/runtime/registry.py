@@ -9,6 +9,7 @@ from schemas import configuration as settings
 from streams.core.prices import Rates
 from streams.core.registry import Deployment, Registry
 from streams.runtime import pricelist
+from streams.runtime.tokens import counter_of
 
 DIALECTS = {"anthropic": "anthropic", "google": "google"}
 """Dialects of the providers that have one of their own. All others are taken to speak OpenAI's chat API."""
@@ -41,6 +42,8 @@ def _deployment(model: settings.Deployment, day: date, version: str) -> Deployme
         timeout_s=model.timeout,
         paid_health_checks=model.paid_health_checks,
         rates=_rates(model, day, version),
+        count=counter_of(model),
+        image_tokens=model.image_tokens,
     )
 
 

@@ -123,6 +123,7 @@ def test_an_image_has_no_known_bound_and_so_no_candidate() -> None:
     error = error_of(Desk().ask(prompt(messages=[{"role": "user", "content": [image]}])))
 
     assert (error.code, error.details["reason"]) == ("INVALID_REQUEST", "no_candidate")
+    assert "image_tokens" in error.message
 
 
 def test_one_known_name_in_a_list_is_enough() -> None:

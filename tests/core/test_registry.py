@@ -101,3 +101,55 @@ def test_a_free_deployment_costs_nothing_at_most() -> None:
     (candidate,) = found(deployment(rates=Rates.flat(Decimal(0), "v1")))  # type: ignore[misc]
 
     assert candidate.bound_nano_usd == 0
+
+
+def test_images_count_by_what_their_deployment_says_and_not_by_their_bytes() -> None:
+    def asked(url: str) -> list[dict[str, Any]]:
+        image = {"type": "image_url", "image_url": {"url": url}}
+        return [{"role": "user", "content": [{"type": "text", "text": "What is it?"}, image, image]}]
+
+    seeing = deployment(context_window=10_000, image_tokens=1_445)
+    (small,) = found(seeing, messages=asked("https://example.com/cat.png"))  # type: ignore[misc]
+    (large,) = found(seeing, messages=asked("data:image/png;base64," + "A" * 50_000))  # type: ignore[misc]
+
+    # without what stands in the two `"url":""` the JSON has 154 bytes; 8 for the message, 64 for the template
+    assert small.input_bound == large.input_bound == 226 + 2 * 1_445
+
+
+def test_a_deployment_that_says_nothing_of_images_gets_none() -> None:
+    image = {"type": "image_url", "image_url": {"url": "https://example.com/cat.png"}}
+
+    assert names(
+        deployment(id="blind"),
+        deployment(id="seeing", image_tokens=1_445),
+        messages=[{"role": "user", "content": [image]}],
+    ) == ["seeing"]
+
+
+TOOL = {"type": "function", "function": {"name": "now"}}  # [{"type":"function","function":{"name":"now"}}]: 47 bytes
+
+
+def test_tools_and_the_form_of_the_answer_count_as_input() -> None:
+    large = deployment(context_window=10_000)
+    schema = {"type": "json_schema", "json_schema": {"name": "now"}}  # in brackets, as tools are: 53 bytes
+    (plain,) = found(large)  # type: ignore[misc]
+    (with_tool,) = found(large, tools=[TOOL])  # type: ignore[misc]
+    (with_form,) = found(large, response_format=schema)  # type: ignore[misc]
+
+    assert with_tool.input_bound - plain.input_bound == 47
+    assert with_form.input_bound - plain.input_bound == 53
+
+
+def test_what_anthropic_tells_its_models_of_tools_is_bounded_too() -> None:
+    claude = deployment(context_window=10_000, dialect="anthropic")
+    (plain,) = found(claude)  # type: ignore[misc]
+    (with_tool,) = found(claude, tools=[TOOL])  # type: ignore[misc]
+
+    assert with_tool.input_bound - plain.input_bound == 47 + 1_024
+
+
+def test_logprobs_are_no_tokens_and_change_no_bound() -> None:
+    (plain,) = found()  # type: ignore[misc]
+    (with_logprobs,) = found(logprobs=True, top_logprobs=20)  # type: ignore[misc]
+
+    assert with_logprobs == plain
