@@ -24,8 +24,8 @@ Result = TypeVar("Result")
 app = typer.Typer(
     name=PROGRAM,
     help="An event-sourced orchestrator for LLM prompts, on Kafka and Faust.",
-    epilog="A first run: orchestrator config check, orchestrator topics apply, orchestrator worker.",
-    add_completion=False,
+    epilog="A first look: orchestrator demo. A first run: orchestrator config check, topics apply, up; then submit.",
+    add_completion=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -33,6 +33,8 @@ topics_app = typer.Typer(help="Create the topics, or compare them with what they
 config_app = typer.Typer(help="Check the configuration file, or print its JSON Schema.")
 app.add_typer(topics_app, name="topics")
 app.add_typer(config_app, name="config")
+budgets_app = typer.Typer(help="Let a tenant go on whose budget an overrun has stopped.")
+app.add_typer(budgets_app, name="budgets")
 
 
 class Level(StrEnum):
@@ -318,6 +320,23 @@ def bill(  # noqa: PLR0917 - typer calls by name
         _print_lines([statement.to_csv()])
     else:
         _print_columns(*statement.table())
+
+
+@budgets_app.command("lift")
+def budgets_lift(
+    tenant: Annotated[str, typer.Argument(metavar="TENANT", help="Whom a provider's overrun has stopped.")],
+    config: ConfigurationFile = DEFAULT_FILE,
+) -> None:
+    """Let a tenant go on although a provider has billed more than a hold; what is booked stays booked.
+
+    Its ledger tells it as budget.set with the limit unchanged. To lift again changes nothing.
+
+    Example: orchestrator budgets lift acme -c orchestrator.yaml
+    """
+    from agents.commands import budgets
+    from agents.commands.loading import load
+
+    _print_lines([_run(config, budgets.lift(load(config, os.environ), os.environ, tenant))])
 
 
 @app.command()
