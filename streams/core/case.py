@@ -85,6 +85,22 @@ class Pen:
                     before = window.limit
                     self._write(BudgetSet(before, (self._line(replace(window, limit=limit)),)))
 
+    def lift(self) -> bool:
+        """Let the tenant go on after an overrun; return whether anything was stopped.
+
+        Each window leaves a `budget.set` of the limit that it has already. One whose limit changes in this decision has
+        said so and leaves no second one.
+        """
+        stopped = [window for window in self.account.windows if window.overrun]
+        noted = {line.window for fact in self.facts if isinstance(fact, BudgetSet) for line in fact.lines}
+        for window in stopped:
+            lifted = replace(window, overrun=False)
+            if window.id in noted:
+                self.account = accounts.with_window(self.account, lifted)
+            else:
+                self._write(BudgetSet(window.limit, (self._line(lifted),)))
+        return bool(stopped)
+
     def room_for(self, hold: int) -> Window | None:
         """Return the first current window that a hold does not fit into, or that an overrun has stopped."""
         return next((w for w in self._windows(self.current) if w.overrun or not w.fits(hold)), None)

@@ -6,6 +6,7 @@
 | `account/<tenant>` | the tenant's account |
 | `open/<tenant>/<id>` | a request that is not done |
 | `request/<tenant>/<id>` | a request that is done |
+| `lift/<tenant>/<id>` | an operator's lift of an overrun; these are few, and stay |
 | `deployment/<id>` | in the table `health`: a deployment's circuit; all others are in `accounts` |
 
 A request moves from `open/` to `request/` with its terminal decision, so that a new owner finds what is open without
@@ -27,6 +28,7 @@ HOME_KEY = b"home"
 OPEN_PREFIX = b"open/"
 DONE_PREFIX = b"request/"
 ACCOUNT_PREFIX = b"account/"
+LIFT_PREFIX = b"lift/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,11 @@ def open_key(tenant: str, request_id: str) -> bytes:
 def done_key(tenant: str, request_id: str) -> bytes:
     """Return the key of a request that is done."""
     return DONE_PREFIX + _part(tenant) + _part(request_id)
+
+
+def lift_key(tenant: str, lift_id: str) -> bytes:
+    """Return the key of an operator's lift of an overrun."""
+    return LIFT_PREFIX + _part(tenant) + _part(lift_id)
 
 
 def deployment_key(deployment: str) -> bytes:

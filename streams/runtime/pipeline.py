@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from schemas.configuration import Configuration
 from schemas.deadletters import DeadLetter
 from schemas.health import Observation
+from schemas.lifts import BudgetLifted, lift_of
 from schemas.progress import (
     AttemptDue,
     AttemptFailed,
@@ -28,7 +29,7 @@ from schemas.progress import (
     progress_of,
 )
 from schemas.requests import Limits, PromptRequest, WrongFields, understand, work_key
-from streams.core import admission, outcome, publish, rows
+from streams.core import admission, lifting, outcome, publish, rows
 from streams.core.account import Account
 from streams.core.case import Case, Verdict
 from streams.core.circuit import Circuit, health_of
@@ -337,6 +338,10 @@ class Pipeline:
         try:
             event = progress_of(record.value or b"")
         except ValidationError as error:
+            lift = lift_of(record.value or b"")
+            if lift is not None:
+                self._lift(record, lift)
+                return
             message = f"no event of this topic: {error.error_count()} problems"
             self._dead_letter("prompt.progress", record, DeadLetter("unknown_event", message))
             return
@@ -364,6 +369,29 @@ class Pipeline:
         if isinstance(event, AttemptSucceeded | AttemptFailed):
             letter = DeadLetter("unknown_event", "the outcome of a request that has no row here")
             self._dead_letter("prompt.progress", record, letter, event.tenant, event.request_id)
+
+    def _lift(self, record: Record, event: BudgetLifted) -> None:
+        """Decide on an operator's lift, once; one that changed nothing when its turn was changes nothing later."""
+        partition, tenant = record.partition, event.tenant
+        key = rows.lift_key(tenant, event.lift_id)
+        known = self._journal.read(ACCOUNTS, partition, key, rows.decode_request)
+        if known is not None:
+            decided = known.decision_at("prompt.progress", record.offset)
+            if decided is not None:
+                self._publish_all(publish.outputs_of(known, decided, None))
+            return
+        if record.offset <= self._home(partition).progress_to:
+            return
+        case = self._case("prompt.progress", record, tenant, self._clock.now_ms())
+        traceparent = traceparent_of(record.headers, tenant, event.lift_id)
+        verdict = lifting.decide(case, event, partition=partition, traceparent=traceparent)
+        if verdict is None:
+            return
+        put, home, account = self._journal.put, verdict.home, verdict.account
+        put(ACCOUNTS, partition, key, rows.encode_request(verdict.request), verdict.request)
+        put(ACCOUNTS, partition, rows.account_key(tenant), rows.encode_account(account), account)
+        put(ACCOUNTS, partition, rows.HOME_KEY, rows.encode_home(home), home)
+        self._publish_all(publish.outputs_of(verdict.request, verdict.decision, None))
 
     # --- HEALTH
 

@@ -75,7 +75,7 @@ async def read_books(bootstrap: str, prefix: str, group: str, partitions: int) -
         entry = json.loads(record.value)
         assert entry["partition"] == record.partition
         books.ledger[record.partition].append(entry)
-        if entry["request_id"] is not None:
+        if "request_id" in entry:  # not of a change of a budget
             books.homes[entry["tenant"], entry["request_id"]].add(record.partition)
     books.deadletters = [json.loads(record.value) for record in await read(prefix + "prompt.deadletters")]
     for record in await read(prefix + "prompt.progress"):
