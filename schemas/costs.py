@@ -1,10 +1,14 @@
 """Cost events: topic `prompt.costs`, key: tenant. Σ `cost_nano_usd` over distinct ids is the bill, at any moment."""
 
+from typing import Literal
+
 from pydantic import PositiveInt
 
 from schemas.envelope import RequestEvent
 from schemas.units import DeploymentId, NanoUsd
 from schemas.usage import CostLine, Price, Usage, UsageSource
+
+CostType = Literal["cost.incurred.v1", "cost.uncertain.v1", "cost.adjusted.v1"]
 
 
 class CostEvent(RequestEvent):
@@ -14,6 +18,7 @@ class CostEvent(RequestEvent):
     `usage`. `model` and `deployment` are absent where a crash hid which deployment the attempt had reached.
     """
 
+    type: CostType
     attempt: PositiveInt
     model: str | None = None
     deployment: DeploymentId | None = None

@@ -5,9 +5,12 @@ from base64 import b64encode
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from schemas.units import rfc3339
+from pydantic import Field, NonNegativeInt
+
+from schemas.envelope import Event
+from schemas.units import RequestId, Tenant, rfc3339
 
 DeadLetterReason = Literal[
     "tombstone",
@@ -35,6 +38,30 @@ class DeadLetter:
 
     reason: DeadLetterReason
     message: str
+
+
+class PromptDeadLettered(Event):
+    """Topic `prompt.deadletters`, key: request id or none. The original stays readable at its coordinates.
+
+    `value_base64` holds the first 64 KiB, null for a tombstone; `sha256` and `size` are those of the whole value.
+    `headers`: pairs of name and base64. `headers_truncated`, `tenant`, `request_id` and `metadata` are there only where
+    they say something.
+    """
+
+    type: Literal["prompt.dead_lettered.v1"] = "prompt.dead_lettered.v1"
+    topic: str
+    partition: NonNegativeInt
+    offset: NonNegativeInt
+    reason: DeadLetterReason
+    message: str
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    size: NonNegativeInt
+    value_base64: str | None
+    headers: tuple[Annotated[tuple[str | None, ...], Field(min_length=2, max_length=2)], ...]
+    headers_truncated: bool = False
+    tenant: Tenant | None = None
+    request_id: RequestId | None = None
+    metadata: dict[str, str] | None = None
 
 
 def dead_letter_event(

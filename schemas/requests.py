@@ -248,12 +248,12 @@ def _extra_body(value: Json, path: str, problems: Problems) -> JsonObject:
     for name in value:
         if name in _RULES:
             problems.add(f"{path}.{name}", "is not passed through: it is a field of the request itself")
-        elif name in _BOUNDED_ELSEWHERE:
+        elif name in BOUNDED_ELSEWHERE:
             problems.add(f"{path}.{name}", "is not passed through: the orchestrator sets or bounds it")
     return value
 
 
-_BOUNDED_ELSEWHERE: Final = frozenset(
+BOUNDED_ELSEWHERE: Final = frozenset(
     {
         # OpenAI's, and what its compatible servers call the same
         *("stream_options", "functions", "function_call", "best_of", "input", "instructions"),

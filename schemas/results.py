@@ -12,7 +12,11 @@ from schemas.usage import Usage, UsageSource
 
 
 class PromptAnswered(RequestEvent):
-    """Topic `prompt.responses`, key: request id. The cost is the sum of what is booked for the request so far."""
+    """Topic `prompt.responses`, key: request id. The cost is the sum of what is booked for the request so far.
+
+    `logprobs` and `dropped_parameters` (asked for, and without words in the provider's dialect) are there only where
+    they say something.
+    """
 
     type: Literal["prompt.answered.v1"] = "prompt.answered.v1"
     model: str
@@ -33,6 +37,7 @@ class PromptAnswered(RequestEvent):
     attempts: NonNegativeInt
     queued_s: NonNegativeFloat
     duration_s: NonNegativeFloat
+    dropped_parameters: tuple[str, ...] = ()
 
 
 class PromptFailed(RequestEvent):
