@@ -1,21 +1,25 @@
 """The call of one attempt: chooses a deployment, speaks to it, and says what came of it and what it cost."""
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import count, groupby
+from itertools import groupby
 
 import httpx
 
 from agents.providers.call import Call, Refusal, Reply, exchange
+from schemas.configuration import Configuration
 from schemas.errors import ErrorCode, Reason
 from schemas.progress import AttemptFailed, AttemptSucceeded
 from schemas.requests import PromptRequest
+from schemas.routing import LeftOut, Routing
 from schemas.usage import NO_CHARGE, Charge, Usage
-from streams.core.costs import charge_incurred, charge_uncertain
+from streams.core.costs import bound_of, charge_incurred, charge_uncertain
+from streams.core.identity import draw
 from streams.core.registry import Candidate, Deployment, Registry, bounded
 from streams.core.request import Start
-from streams.core.routing import choose_route
+from streams.core.routing import Option, choose_route
 from streams.runtime.health import HealthView
 from streams.runtime.ports import Clock
+from streams.runtime.traffic import Traffic
 
 
 class ProviderCaller:
@@ -32,22 +36,40 @@ class ProviderCaller:
         """`environ` holds the providers' keys."""
         self._client, self._registry, self._health, self._clock = client, registry, health, clock
         self._environ = environ
-        self._turns = count()
+        self._traffic = Traffic(clock)
 
     async def call(self, start: Start, request: PromptRequest) -> AttemptSucceeded | AttemptFailed:
-        """Make one attempt within the request's deadline."""
+        """Make one attempt within the request's deadline. The outcome says how its deployment was chosen."""
         now_ms = self._clock.now_ms()
         registry = self._registry(start.decided_ms)
-        found = [registry.deployment(name) for name in start.candidates]
-        groups = _by_preference([d for d in found if d is not None], request)
-        out = frozenset(d.id for group in groups for d in group if self._health.is_out(d.id))
-        route = choose_route(groups, out=out, tried=start.tried, turn=next(self._turns))
-        if route.chosen is None:
-            message = "no deployment is available: " + (", ".join(f"{d} {why}" for d, why in route.excluded) or "none")
-            return _no_call(start, "MODEL_UNAVAILABLE", "circuit_open", message)
-        if now_ms >= start.deadline_ms:
-            return _no_call(start, "TIMEOUT_ERROR", "deadline", "its time was up before its call could start")
-        return await self._call(start, request, route.chosen, registry, now_ms)
+        found = [d for d in map(registry.deployment, start.candidates) if d is not None]
+        routing = self._route(start, request, found, registry.configuration)
+        chosen = next((d for d in found if d.id == routing.chosen), None)
+        if chosen is None:
+            outcome: AttemptSucceeded | AttemptFailed = _nobody(start, routing)
+        elif now_ms >= start.deadline_ms:
+            outcome = _no_call(start, "TIMEOUT_ERROR", "deadline", "its time was up before its call could start")
+        else:
+            with self._traffic.call(chosen.id):
+                outcome = await self._call(start, request, chosen, registry, now_ms)
+        return outcome.model_copy(update={"routing": routing})
+
+    def _route(
+        self, start: Start, request: PromptRequest, found: Sequence[Deployment], settings: Configuration
+    ) -> Routing:
+        strategy = settings.load_balancer.strategy
+        prices = _prices(found, request, settings.limits.default_max_tokens) if strategy == "cost" else {}
+        out: dict[str, LeftOut] = {d.id: "circuit_open" for d in found if self._health.is_out(d.id)}
+        return choose_route(
+            [
+                [Option(d.id, weight=d.weight, priority=d.priority, price=prices.get(d.id, 0)) for d in group]
+                for group in _by_preference(found, request)
+            ],
+            strategy=strategy,
+            view=self._traffic.view((d.id for d in found), out),
+            tried=start.tried,
+            draw=draw(start.tenant, start.request_id, start.attempt),
+        )
 
     async def _call(
         self, start: Start, request: PromptRequest, deployment: Deployment, registry: Registry, now_ms: int
@@ -81,6 +103,7 @@ class ProviderCaller:
     def _answered(self, start: Start, candidate: Candidate, reply: Reply, queued_s: float) -> AttemptSucceeded:
         deployment = candidate.deployment
         self._health.saw_success(deployment.id)
+        self._traffic.heard(deployment.id, reply.duration_s, answered=True)
         return AttemptSucceeded(
             tenant=start.tenant,
             request_id=start.request_id,
@@ -100,6 +123,7 @@ class ProviderCaller:
         deployment = candidate.deployment
         if refusal.blames_model:
             self._health.saw_failure(deployment.id, refusal.reason)
+            self._traffic.heard(deployment.id, refusal.duration_s, answered=False)
         match refusal.billed:
             case "none":
                 charge = NO_CHARGE
@@ -129,6 +153,27 @@ def _by_preference(deployments: Sequence[Deployment], request: PromptRequest) ->
     if "auto" in request.models:
         return [list(deployments)]
     return [list(group) for _, group in groupby(deployments, key=lambda d: d.name)]
+
+
+def _prices(deployments: Sequence[Deployment], request: PromptRequest, default_output: int) -> dict[str, int]:
+    """Return what the same tokens cost at each: of those with a closer bound than others not less for that alone.
+
+    What an image is billed as is the deployment's own matter, so with images its own bound counts.
+    """
+    candidates = bounded(list(deployments), request, default_output)
+    if request.images or not candidates:
+        return {c.deployment.id: c.bound_nano_usd for c in candidates}
+    tokens_in, tokens_out = min(c.input_bound for c in candidates), min(c.output_bound for c in candidates)
+    return {
+        c.deployment.id: bound_of(tokens_in, tokens_out, c.deployment.rates)
+        for c in candidates
+        if c.deployment.rates is not None
+    }
+
+
+def _nobody(start: Start, routing: Routing) -> AttemptFailed:
+    why = ", ".join(f"{c.deployment} {c.reason}" for c in routing.candidates) or "none"
+    return _no_call(start, "MODEL_UNAVAILABLE", "circuit_open", f"no deployment is available: {why}")
 
 
 def _incurred(candidate: Candidate, usage: Usage | None) -> Charge:

@@ -5,10 +5,11 @@ FINISH reads them in offset order. Each may be repeated at a new offset after a 
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveInt, TypeAdapter
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, TypeAdapter
 
 from schemas.envelope import Value
 from schemas.errors import ErrorCode, Reason
+from schemas.routing import Routing
 from schemas.units import DeploymentId, RequestId, Tenant
 from schemas.usage import NO_CHARGE, Charge
 
@@ -27,9 +28,15 @@ class Answer(Value):
     logprobs: dict[str, Any] | None = None
 
 
-class _Attempt(Value):
+class _OfRequest(Value):
+    """`request_offset`: where the request's record stands at home, since an id that is forgotten may be used again."""
+
     tenant: Tenant
     request_id: RequestId
+    request_offset: NonNegativeInt | None = None
+
+
+class _Attempt(_OfRequest):
     attempt: PositiveInt
 
 
@@ -49,6 +56,7 @@ class AttemptSucceeded(_Attempt):
     queued_s: NonNegativeFloat = 0.0
     provider_request_id: str | None = None
     dropped_parameters: tuple[str, ...] = ()
+    routing: Routing | None = None
 
 
 class AttemptFailed(_Attempt):
@@ -73,6 +81,7 @@ class AttemptFailed(_Attempt):
     http_status: int | None = None
     provider_request_id: str | None = None
     duration_s: NonNegativeFloat = 0.0
+    routing: Routing | None = None
 
 
 class AttemptRedriven(_Attempt):
@@ -87,12 +96,10 @@ class AttemptDue(_Attempt):
     type: Literal["prompt.attempt.due.v1"] = "prompt.attempt.due.v1"
 
 
-class RequestExpired(Value):
+class RequestExpired(_OfRequest):
     """The request's deadline has passed."""
 
     type: Literal["prompt.request.expired.v1"] = "prompt.request.expired.v1"
-    tenant: Tenant
-    request_id: RequestId
 
 
 Progress = Annotated[

@@ -48,6 +48,15 @@ class Deployment:
     rates: Rates | None
     count: Counter | None = None
     image_tokens: int | None = None
+    weight: float = 1.0
+    priority: int = 0
+    quota: str | None = None
+    max_concurrency: int | None = None
+
+    @property
+    def scope(self) -> str:
+        """Whose provider's limit its calls count against: deployments of one scope cool down together."""
+        return f"deployment/{self.id}" if self.quota is None else f"quota/{self.quota}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,10 @@ def _deployment(model: settings.Deployment, day: date, version: str) -> Deployme
         rates=_rates(model, day, version),
         count=counter_of(model),
         image_tokens=model.image_tokens,
+        weight=model.weight,
+        priority=model.priority,
+        quota=model.quota,
+        max_concurrency=model.max_concurrency,
     )
 
 

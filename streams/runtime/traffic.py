@@ -1,0 +1,47 @@
+"""What this worker's calls do, by deployment: what its next choice goes by. Nothing here outlives the process."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+from schemas.routing import LeftOut
+from streams.core.routing import Latency, View, heard
+from streams.runtime.ports import Clock
+
+
+class Traffic:
+    """Calls in flight, latencies and turns of this worker."""
+
+    def __init__(self, clock: Clock) -> None:
+        """Nothing is known of any deployment yet."""
+        self._clock = clock
+        self._in_flight: Counter[str] = Counter()
+        self._latencies: dict[str, Latency] = {}
+        self._turns: dict[str, int] = {}
+        self._choices = 0
+
+    def view(self, deployments: Iterable[str], out: Mapping[str, LeftOut]) -> View:
+        """Return what there is to know of these deployments at this moment."""
+        now_ms, names = self._clock.now_ms(), tuple(deployments)
+        return View(
+            out=out,
+            in_flight={name: self._in_flight[name] for name in names},
+            latency_s={name: self._latencies[name].now(now_ms) for name in names if name in self._latencies},
+            turns={name: self._turns[name] for name in names if name in self._turns},
+        )
+
+    @contextmanager
+    def call(self, deployment: str) -> Iterator[None]:
+        """Count a choice, and the call in flight while the block runs."""
+        self._choices += 1
+        self._turns[deployment] = self._choices
+        self._in_flight[deployment] += 1
+        try:
+            yield
+        finally:
+            self._in_flight[deployment] -= 1
+
+    def heard(self, deployment: str, took_s: float, *, answered: bool) -> None:
+        """Take note of how long a call took that tells something about the deployment."""
+        before = self._latencies.get(deployment)
+        self._latencies[deployment] = heard(before, took_s, answered=answered, now_ms=self._clock.now_ms())
