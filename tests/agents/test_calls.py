@@ -7,10 +7,12 @@ from tests.providers.fake import Behaviour, FakeProvider
 
 
 async def test_an_answer_tells_how_its_deployment_was_chosen() -> None:
-    async with FakeProvider() as provider:
-        async with Bench({"a": {"endpoint": provider.endpoint}, "b": {"endpoint": provider.endpoint}}) as bench:
-            await bench.call("r-1")
-            second = await bench.call("r-2")
+    async with (
+        FakeProvider() as provider,
+        Bench({"a": {"endpoint": provider.endpoint}, "b": {"endpoint": provider.endpoint}}) as bench,
+    ):
+        await bench.call("r-1")
+        second = await bench.call("r-2")
 
     assert isinstance(second, AttemptSucceeded)
     assert second.deployment == "b"
@@ -25,9 +27,11 @@ async def test_an_answer_tells_how_its_deployment_was_chosen() -> None:
 
 
 async def test_a_failure_tells_it_too_and_what_failed_before_is_left_out() -> None:
-    async with FakeProvider(behaviour=Behaviour(status=500)) as provider:
-        async with Bench({"a": {"endpoint": provider.endpoint}, "b": {"endpoint": provider.endpoint}}) as bench:
-            failed = await bench.call(tried="a", attempt=2)
+    async with (
+        FakeProvider(behaviour=Behaviour(status=500)) as provider,
+        Bench({"a": {"endpoint": provider.endpoint}, "b": {"endpoint": provider.endpoint}}) as bench,
+    ):
+        failed = await bench.call(tried="a", attempt=2)
 
     assert isinstance(failed, AttemptFailed)
     assert failed.routing == Routing(
@@ -41,11 +45,13 @@ async def test_a_failure_tells_it_too_and_what_failed_before_is_left_out() -> No
 
 
 async def test_three_failures_in_a_row_leave_nobody_to_call() -> None:
-    async with FakeProvider(behaviour=Behaviour(status=500)) as provider:
-        async with Bench({"a": {"endpoint": provider.endpoint}}) as bench:
-            for n in range(3):
-                await bench.call(f"r-{n}")
-            refused = await bench.call("r-3")
+    async with (
+        FakeProvider(behaviour=Behaviour(status=500)) as provider,
+        Bench({"a": {"endpoint": provider.endpoint}}) as bench,
+    ):
+        for n in range(3):
+            await bench.call(f"r-{n}")
+        refused = await bench.call("r-3")
 
     assert len(provider.calls) == 3
     assert isinstance(refused, AttemptFailed)
