@@ -1,5 +1,5 @@
-"""What becomes of requests that are done: after `idempotency.horizon` of their partition's event time they are
-forgotten, in the order of their records (DESIGN §3, step 5).
+"""What becomes of requests that are done: they are forgotten, in the order of their records, once `prompt.requests` is
+read up to `idempotency.horizon` after they were done (DESIGN §3, step 5).
 
 An index row `done/<offset>` is written with a request's terminal decision and deleted with the request's row. The
 offset is that of the request's record in its home partition of `prompt.requests`: 8 bytes, big-endian.
@@ -19,7 +19,7 @@ UNCERTAIN = b'"uncertain"'
 
 @dataclass(frozen=True, slots=True, order=True)
 class Finished:
-    """A request that is done, by the offset of its record; `finished_ms`: the partition's event time by then."""
+    """A request that is done, by the offset of its record; `finished_ms`: its partition's event time by then."""
 
     offset: int
     finished_ms: int

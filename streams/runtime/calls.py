@@ -77,7 +77,7 @@ class Calls:
         return len(late)
 
     async def _run(self, start: Start, prompt: PromptRequest | None) -> None:
-        outcome = await self._outcome(start, prompt)
+        outcome = (await self._outcome(start, prompt)).model_copy(update={"request_offset": start.offset})
         record = Outgoing(
             self._progress, start.request_id.encode(), outcome.model_dump_json().encode(), start.partition
         )

@@ -5,6 +5,7 @@ A row is only deleted once every record that it has answered is acknowledged, so
 again still finds it, or was published before.
 """
 
+from collections import deque
 from heapq import heappop, heappush
 
 from streams.core import rows
@@ -22,6 +23,8 @@ from streams.runtime.journal import Journal
 
 MOST_PER_DECISION = 4
 """A decision finishes at most one request, so a backlog of rows shrinks by three."""
+MOST_PUT_OFF = 2
+"""Of these, how many are ones that were needed when their turn was: who asks again and again holds up nobody."""
 
 AT_ONCE = 256
 """Index rows that are read at a time."""
@@ -36,15 +39,26 @@ class Forgetting:
     def __init__(self, journal: Journal, table: str, horizon_ms: int) -> None:
         """`table` has the rows of requests and accounts."""
         self._journal, self._table, self._horizon_ms = journal, table, horizon_ms
+        self._clock_ms: dict[int, int] = {}
         self._next: dict[int, list[Finished]] = {}
         self._read_to: dict[int, int] = {}
+        self._put_off: dict[int, deque[Finished]] = {}
         self._needed: dict[Key, object] = {}
 
     def begin(self) -> None:
         """Begin anew after an assignment: what was planned may be gone."""
+        self._clock_ms.clear()
         self._next.clear()
         self._read_to.clear()
+        self._put_off.clear()
         self._needed.clear()
+
+    def read_until(self, partition: int, time_ms: int) -> None:
+        """Note that `prompt.requests` is read up to here: no record to come is older.
+
+        It is this time that counts, and not that of outcomes, which may be far ahead of a backlog of requests.
+        """
+        self._clock_ms[partition] = max(time_ms, self._clock_ms.get(partition, 0))
 
     def finish(self, partition: int, finished: Finished) -> None:
         """Plan the index row of a request that is done, which may have been before and only cost something else now."""
@@ -64,17 +78,21 @@ class Forgetting:
 
         self._journal.afterwards(key[0], acknowledged, acknowledged)
 
-    def forget(self, partition: int, clock_ms: int) -> int:
+    def forget(self, partition: int) -> int:
         """Plan to delete the first few whose time is over, and return how many."""
-        for count in range(MOST_PER_DECISION):
+        clock_ms = self._clock_ms.get(partition, 0)
+        put_off = self._put_off.setdefault(partition, deque())
+        due = [put_off.popleft() for _ in range(min(len(put_off), MOST_PUT_OFF))]
+        while len(due) < MOST_PER_DECISION:
             first = self._first(partition)
             if first is None or not first.is_over(clock_ms, self._horizon_ms):
-                return count
-            if (partition, first.tenant, first.request_id) in self._needed:
-                return count
-            heappop(self._next[partition])
-            self._delete(partition, first)
-        return MOST_PER_DECISION
+                break
+            due.append(heappop(self._next[partition]))
+        free = [one for one in due if (partition, one.tenant, one.request_id) not in self._needed]
+        for finished in free:
+            self._delete(partition, finished)
+        put_off.extend(one for one in due if one not in free)
+        return len(free)
 
     def _first(self, partition: int) -> Finished | None:
         waiting = self._next.setdefault(partition, [])

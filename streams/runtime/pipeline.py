@@ -10,7 +10,7 @@ which attempts this process runs.
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 import structlog
 from pydantic import ValidationError
@@ -34,7 +34,7 @@ from streams.core.account import Account
 from streams.core.case import Case, Verdict
 from streams.core.circuit import Circuit, health_of
 from streams.core.circuit import evolve as evolve_circuit
-from streams.core.facts import Answered, AttemptStarted, Decision
+from streams.core.facts import Answered, AttemptStarted, Decision, Failed
 from streams.core.forgetting import Finished
 from streams.core.forwarding import First, first_seen, forwarding_headers
 from streams.core.homes import home_of
@@ -44,9 +44,11 @@ from streams.core.registry import Registry
 from streams.core.request import Request, start_of
 from streams.core.tracing import traceparent_of
 from streams.runtime.calls import Caller, Calls
+from streams.runtime.counts import ANSWERED, OTHER, Counts
 from streams.runtime.forgetting import Forgetting
 from streams.runtime.journal import Journal, Late
 from streams.runtime.lease import Lease
+from streams.runtime.pace import Pace
 from streams.runtime.ports import Clock, Log, Outgoing, Process, Record, Source, Store
 from streams.runtime.timers import RequestKey, Timers
 from streams.runtime.topics import Topics
@@ -61,6 +63,12 @@ HOPELESS = 1
 DEADLINE_GRACE_MS = 1_000
 """A call ends by itself at the deadline and says how; only where it does not, the request expires without its word."""
 
+SWEEP_EVERY_MS = 10_000
+SWEEP_GRACE_MS = 15_000
+"""Past its deadline and the grace above, timers and FINISH have had more than enough time."""
+
+P = TypeVar("P", AttemptRedriven, AttemptDue, RequestExpired)
+
 log = structlog.get_logger()
 
 
@@ -72,6 +80,7 @@ class OpenRequest:
     attempt: int
     not_before_ms: int
     deadline_ms: int
+    offset: int
     prompt: PromptRequest | None
 
 
@@ -132,6 +141,8 @@ class Pipeline:
         bounds = self._configuration.limits
         self._limits = Limits(bounds.max_request_bytes, float(bounds.max_timeout_s))
         self._log, self._store, self._clock, self._process = log, store, clock, process
+        self.counts = Counts()
+        self._deployments = frozenset(model.id for model in self._configuration.models)
         self._lease = Lease()
         self._journal = Journal(log, store, process, self._lease)
         self._calls = Calls(
@@ -144,6 +155,8 @@ class Pipeline:
         self._captured: Repeats | None = None
         self._read_to: dict[int, int] = {}
         self._to_redrive: dict[int, int] = {}
+        self._lost: list[tuple[RequestKey, int]] = []
+        self._pace = Pace()
         self._redrive_wanted = asyncio.Event()
         self._channels: dict[Channel, str] = {
             "responses": topics.responses,
@@ -223,6 +236,12 @@ class Pipeline:
     # --- DECIDE
 
     def _decide(self, record: Record) -> None:
+        self._done.read_until(record.partition, record.time_ms)
+        self._understand(record)
+        if self._captured is None:
+            self.counts.forgotten += self._done.forget(record.partition)
+
+    def _understand(self, record: Record) -> None:
         first = first_seen(record.headers, record.partition, record.offset, record.time_ms)
         request_id = default_request_id(first.partition, first.offset)
         found = understand(record.value, default_request_id=request_id, limits=self._limits)
@@ -346,7 +365,7 @@ class Pipeline:
             self._dead_letter("prompt.progress", record, DeadLetter("unknown_event", message))
             return
         request = self._request(record.partition, event.tenant, event.request_id)
-        if request is None:
+        if request is None or event.request_offset not in {None, request.intake.offset}:
             self._without_row(record, event)
             return
         if request.state == "done":
@@ -363,6 +382,13 @@ class Pipeline:
         verdict = outcome.decide(case, request, event)
         if verdict is not None:
             self._write(verdict, event, None)
+            self._count_attempt(event)
+
+    def _count_attempt(self, event: Progress) -> None:
+        if isinstance(event, AttemptSucceeded | AttemptFailed):
+            known = event.deployment is not None and event.deployment in self._deployments
+            deployment = event.deployment if known and event.deployment else OTHER
+            self.counts.attempts[deployment, event.reason if isinstance(event, AttemptFailed) else ANSWERED] += 1
 
     def _without_row(self, record: Record, event: Progress) -> None:
         """A call was made for a request that nobody knows: money may be missing from the books, so it must be seen."""
@@ -459,10 +485,20 @@ class Pipeline:
         put(ACCOUNTS, partition, rows.account_key(tenant), account, verdict.account)
         put(ACCOUNTS, partition, rows.HOME_KEY, rows.encode_home(home), home)
         self._publish_all(outputs)
+        self._count_outcome(verdict.decision)
         self._plan_effects(request, verdict.decision)
         if request.terminal is verdict.decision:
             self._done.finish(partition, Finished(intake.offset, verdict.home.clock_ms, tenant, request_id))
-        self._done.forget(partition, verdict.home.clock_ms)
+
+    def _count_outcome(self, decision: Decision) -> None:
+        for fact in decision.facts:
+            match fact:
+                case Answered():
+                    self.counts.decided[ANSWERED, ""] += 1
+                case Failed():
+                    self.counts.decided["failed", fact.code] += 1
+                case _:
+                    pass  # only how a request ends is counted here
 
     def _plan_effects(self, request: Request, decision: Decision) -> None:
         """Let a call go that this decision started: one that an earlier decision started is run, or redriven."""
@@ -483,7 +519,7 @@ class Pipeline:
     def _remember(self, request: Request, prompt: PromptRequest | None) -> None:
         intake = request.intake
         self._open[intake.partition, intake.tenant, intake.request_id] = OpenRequest(
-            request.state, request.attempt, request.not_before_ms, intake.deadline_ms, prompt
+            request.state, request.attempt, request.not_before_ms, intake.deadline_ms, intake.offset, prompt
         )
 
     def _publish_all(self, outputs: Sequence[Output]) -> None:
@@ -513,6 +549,7 @@ class Pipeline:
         tenant: str | None = None,
         request_id: str | None = None,
     ) -> None:
+        self.counts.dead_letters[letter.reason] += 1
         self._publish(
             publish.dead_letter(
                 letter,
@@ -565,7 +602,7 @@ class Pipeline:
             repeats = Repeats(home, requests_from.get(partition, 0), progress_from.get(partition, 0))
             if not repeats.complete:
                 self._repeats[partition] = repeats
-        self._read_to, self._to_redrive = dict(progress_from), ends
+        self._read_to, self._to_redrive, self._lost = dict(progress_from), ends, []
         if self._lease.rebalances == begun:
             self._lease.renew(generation, partitions)
             self._journal.resume()
@@ -600,33 +637,57 @@ class Pipeline:
     # --- what happens without a record: redrive and timers
 
     async def run(self) -> None:
-        """Redrive what a gained partition holds open, and watch deadlines. Runs for ever."""
+        """Redrive what a gained partition holds open, watch deadlines, sweep up. Runs for ever."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._timers.run())
             tasks.create_task(self._redrive_when_wanted())
+            tasks.create_task(self._sweep())
 
     async def _redrive_when_wanted(self) -> None:
         while True:
             await self._redrive_wanted.wait()
             self._redrive_wanted.clear()
-            caught_up = [p for p, end in self._to_redrive.items() if self._read_to.get(p, 0) >= end]
-            if caught_up and self._lease.active:
-                for partition in caught_up:
-                    del self._to_redrive[partition]
-                await self._redrive(frozenset(caught_up))
+            self._note_lost()
+            while self._lost:
+                await self._redrive()
+                if self._lost:
+                    await self._clock.sleep_until(self._clock.now_ms() + 1000)
+                    self._note_lost()
 
-    async def _redrive(self, partitions: frozenset[int]) -> None:
-        """Say in the log which attempts nobody runs. Whoever reads it first decides; others find it decided."""
+    def _note_lost(self) -> None:
+        """See which attempts nobody runs, where FINISH has read all that was in the log at the assignment."""
+        caught_up = {p for p, end in self._to_redrive.items() if self._read_to.get(p, 0) >= end}
+        if not caught_up or not self._lease.active:
+            return
+        for partition in caught_up:
+            del self._to_redrive[partition]
         lost = [
             (key, known.attempt)
             for key, known in self._open.items()
-            if key[0] in partitions and known.state == "pending" and not self._calls.knows((*key, known.attempt))
+            if key[0] in caught_up and known.state == "pending" and not self._calls.knows((*key, known.attempt))
         ]
         if lost:
-            log.info("redriving", attempts=len(lost), partitions=sorted(partitions))
-        await self._tell(
-            [(key, AttemptRedriven(tenant=key[1], request_id=key[2], attempt=attempt)) for key, attempt in lost]
-        )
+            log.info("redriving", attempts=len(lost), partitions=sorted(caught_up))
+            self._lost += lost
+
+    async def _redrive(self) -> None:
+        """Say in the log which attempts nobody runs. Whoever reads it first decides; others find it decided.
+
+        Those whose time is up call nobody; of the others, no more are started at once than the pace allows.
+        """
+        now_ms = self._clock.now_ms()
+        lost = [(key, attempt, self._open[key]) for key, attempt in self._lost if self._is_lost(key, attempt)]
+        over = [one for one in lost if one[2].deadline_ms <= now_ms]
+        live = [one for one in lost if one[2].deadline_ms > now_ms]
+        started = self._pace.take(len(live), now_ms)
+        self._lost = [(key, attempt) for key, attempt, _ in live[started:]]
+        told = [*over, *live[:started]]
+        self.counts.redriven += len(told)
+        await self._tell([(key, _event(AttemptRedriven, key, known, attempt=attempt)) for key, attempt, known in told])
+
+    def _is_lost(self, key: RequestKey, attempt: int) -> bool:
+        known = self._open.get(key)
+        return known is not None and known.state == "pending" and known.attempt == attempt
 
     async def _fire(self, keys: list[RequestKey]) -> None:
         now_ms = self._clock.now_ms()
@@ -635,15 +696,45 @@ class Pipeline:
             known = self._open.get(key)
             if known is None or not self._lease.active or key[0] not in self._lease.partitions:
                 continue
-            _, tenant, request_id = key
             if _next_moment(known) > now_ms:
                 self._timers.set(_next_moment(known), key)
             elif known.state == "waiting" and now_ms < known.deadline_ms:
-                facts.append((key, AttemptDue(tenant=tenant, request_id=request_id, attempt=known.attempt)))
-                self._timers.set(known.deadline_ms + DEADLINE_GRACE_MS, key)
+                if self._pace.take(1, now_ms):
+                    facts.append((key, _event(AttemptDue, key, known, attempt=known.attempt)))
+                    self._timers.set(known.deadline_ms + DEADLINE_GRACE_MS, key)
+                else:
+                    self._timers.set(min(now_ms + 1000, known.deadline_ms), key)
             else:
-                facts.append((key, RequestExpired(tenant=tenant, request_id=request_id)))
+                facts.append((key, _event(RequestExpired, key, known)))
         await self._tell(facts)
+
+    async def _sweep(self) -> None:
+        """Close what is open past its deadline and that no timer has closed: the backstop of G1, which finds nothing.
+
+        A request counts if it was overdue at the sweep before, and FINISH has read since all that was in the log then.
+        """
+        before: dict[RequestKey, int] = {}
+        while True:
+            await self._clock.sleep_until(self._clock.now_ms() + SWEEP_EVERY_MS)
+            overdue = self._overdue()
+            swept = [key for key, end in before.items() if key in overdue and self._read_to.get(key[0], 0) >= end]
+            try:
+                ends = {p: await self._log.end_offset(self._topics.progress, p) for p in {key[0] for key in overdue}}
+            except Exception as error:  # noqa: BLE001 - the broker is away, and the next sweep asks again
+                log.warning("cannot sweep now", reason=repr(error))
+                continue
+            before = {key: ends[key[0]] for key in overdue}
+            if swept:
+                self.counts.swept += len(swept)
+                log.warning("swept up requests that no timer closed", requests=len(swept), first=swept[0][2])
+                await self._tell([(key, _event(RequestExpired, key, overdue[key])) for key in swept])
+
+    def _overdue(self) -> dict[RequestKey, OpenRequest]:
+        if not self._lease.active:
+            return {}
+        latest_ms = self._clock.now_ms() - DEADLINE_GRACE_MS - SWEEP_GRACE_MS
+        held = self._lease.partitions
+        return {key: known for key, known in self._open.items() if known.deadline_ms < latest_ms and key[0] in held}
 
     async def _tell(self, facts: Sequence[tuple[RequestKey, Progress]]) -> None:
         if facts:
@@ -653,6 +744,10 @@ class Pipeline:
                     for (partition, _, request_id), fact in facts
                 ]
             )
+
+
+def _event(kind: type[P], key: RequestKey, known: OpenRequest, **more: int) -> P:
+    return kind(tenant=key[1], request_id=key[2], request_offset=known.offset, **more)
 
 
 def _next_moment(known: OpenRequest) -> int:

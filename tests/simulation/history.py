@@ -28,6 +28,7 @@ PARTITIONS = 3
 LIMITS = Limits(524_288, 3600.0)
 ASKING_S = 40.0
 """Requests come and faults happen within this time, or within a part of it."""
+LONG_HORIZON_S = 86_400
 LONGEST_S = 400.0
 """A history that is not at rest by then never will be."""
 
@@ -37,6 +38,7 @@ models:
   - {{name: model, id: model-a, endpoint: "http://127.0.0.1:1/v1", max_tokens: 4096, cost_per_token: 0.000001}}
   - {{name: model, id: model-b, endpoint: "http://127.0.0.1:2/v1", max_tokens: 4096, cost_per_token: 0.000002}}
 kafka: {{partitions: 3}}
+idempotency: {{horizon: {horizon}}}
 tenants:
   - {{name: rich, budgets: [{{usd: "100", window: day}}]}}
   - {{name: poor, budgets: [{{usd: "{poor}", window: total}}, {{usd: "1", window: day}}]}}
@@ -62,9 +64,9 @@ HOSTILE = (
 
 
 @lru_cache(maxsize=64)
-def registry_of(timeout: int, retries: int, poor: str, mode: str) -> Registry:
+def registry_of(timeout: int, retries: int, poor: str, mode: str, horizon: int) -> Registry:
     """Return two deployments and five kinds of tenants."""
-    text = CONFIGURATION.format(timeout=timeout, retries=retries, poor=poor, mode=mode)
+    text = CONFIGURATION.format(timeout=timeout, retries=retries, poor=poor, mode=mode, horizon=horizon)
     configuration = parse(text)
     return Registry(
         configuration,
@@ -126,6 +128,16 @@ class Observed:
     complaints: list[str] = field(default_factory=list)
     at_rest: bool = False
 
+    @property
+    def forgets(self) -> bool:
+        """Whether requests are forgotten before the history ends."""
+        return self.horizon_ms < LONG_HORIZON_S * 1000
+
+    @property
+    def horizon_ms(self) -> int:
+        """How long a request that is done is known."""
+        return round(self.plan.registry.configuration.idempotency.horizon * 1000)
+
     def home_of(self, prompt: PromptRequest) -> int:
         """Return the home partition of a request."""
         configuration = self.plan.registry.configuration
@@ -149,7 +161,8 @@ def plan_of(seed: int) -> Plan:
     )
     poor = random.choice(("0.0005", "0.001", "0.003"))
     mode = random.choice(("refuse", "wait"))
-    registry = registry_of(random.choice((8, 30)), random.choice((0, 1, 3)), poor, mode)
+    horizon = Random(seed * 3 + 2).choice((LONG_HORIZON_S,) * 3 + (20, 6))
+    registry = registry_of(random.choice((8, 30)), random.choice((0, 1, 3)), poor, mode, horizon)
     within_s = random.choice((ASKING_S, ASKING_S, 10.0, 4.0))
     faults = _faults(random, within_s)
     overruns = random.choice((0.0,) * 7 + (0.1,))
@@ -286,7 +299,11 @@ def run(plan: Plan, make: Make = Pipeline) -> Observed:
         loop.at_world(fault.at_s, _strike, observed, fault)
     with capture_logs() as logs:
         _run_to_rest(loop, observed)
-    observed.complaints += [str(entry) for entry in logs if entry["log_level"] in {"error", "critical"}]
+    observed.complaints += [
+        str(entry)
+        for entry in logs
+        if entry["log_level"] in {"error", "critical"} or entry["event"].startswith("swept")
+    ]
     observed.complaints += world.violations
     observed.complaints += loop.shut()
     return observed
@@ -298,7 +315,7 @@ def _run_to_rest(loop: SimLoop, observed: Observed) -> None:
     ends_s = max(at_s for at_s in [*(at_s for at_s, _ in plan.asks), *(f.at_s for f in plan.faults)]) + 1
     try:
         loop.drive(until_s=ends_s)
-        while loop.time() < LONGEST_S:
+        while loop.time() < max(LONGEST_S, 2 * ends_s):
             before = len(observed.world.appended)
             loop.drive(until_s=loop.time() + 4)
             if len(observed.world.appended) == before and _all_read(observed) and not _open_rows(observed):

@@ -21,8 +21,9 @@ from schemas.progress import (
     progress_of,
 )
 from schemas.requests import PromptRequest, WrongFields, understand
+from streams.core.forgetting import FINISHED_PREFIX, decode_finished
 from streams.core.forwarding import First, first_seen
-from streams.core.rows import ACCOUNT_PREFIX, OPEN_PREFIX, decode_account
+from streams.core.rows import ACCOUNT_PREFIX, DONE_PREFIX, OPEN_PREFIX, decode_account, decode_request
 from streams.runtime.ports import Record
 from tests.simulation.history import LIMITS, PARTITIONS, TOPICS, Observed
 from tests.simulation.owner import ACCOUNTS, PROGRESS, REQUESTS
@@ -45,6 +46,7 @@ def broken(observed: Observed) -> list[str]:
         *_no_budget_is_overrun(observed),
         *_the_bill_is_a_fold(observed),
         *_the_tables_are_the_log(observed),
+        *_what_is_done_is_indexed(observed),
         *_calls_are_not_repeated(observed),
     ]
 
@@ -73,11 +75,25 @@ def events(observed: Observed, topic: str) -> list[Event]:
 
 @dataclass(slots=True)
 class _Asked:
-    """What one tenant's request id has to bring, worked out from the log of `prompt.requests` alone."""
+    """What one tenant's request id has to bring, worked out from the log of `prompt.requests` alone.
+
+    `times_ms`: of its records, by home; whichever comes a horizon after the first may find it forgotten.
+    """
 
     homes: dict[int, str] = field(default_factory=dict)
     conflicts: int = 0
     wrong: int = 0
+    times_ms: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
+
+    def most_terminals(self, horizon_ms: int) -> int:
+        """Return how often the id can have been claimed: again at the earliest a horizon after the last time."""
+        claims = 0
+        for times in self.times_ms.values():
+            claimed = -horizon_ms
+            for time in times:
+                if time - claimed >= horizon_ms:
+                    claims, claimed = claims + 1, time
+        return claims
 
 
 def _nothing_is_lost(observed: Observed) -> Iterator[str]:
@@ -88,6 +104,9 @@ def _nothing_is_lost(observed: Observed) -> Iterator[str]:
         told[event["tenant"], event["request_id"]][_kind_of(event)] += 1
     for key in sorted({*asked, *told}):
         wanted, found = asked.get(key, _Asked()), told[key]
+        if observed.forgets:
+            yield from _between(observed, key, wanted, found)
+            continue
         for kind, count in (
             ("terminal", len(wanted.homes)),
             ("request_id_conflict", wanted.conflicts),
@@ -96,9 +115,44 @@ def _nothing_is_lost(observed: Observed) -> Iterator[str]:
             if found[kind] != count:
                 yield f"G1 {key}: {found[kind]} events of kind {kind}, not {count}"
     letters = Counter((e["topic"], e["partition"], e["offset"]) for e in events(observed, TOPICS.deadletters))
+    late = _outcomes(observed) if observed.forgets else set()
     for place in sorted({*dead, *letters}):
-        if letters[place] != (place in dead):
+        if letters[place] != (place in dead) and place not in late:
             yield f"G1 {place}: {letters[place]} dead letters, not {int(place in dead)}"
+
+
+def _between(observed: Observed, key: Key, wanted: _Asked, found: Counter[str]) -> Iterator[str]:
+    """Where ids are forgotten: each record brings something, and no id is claimed twice within the horizon."""
+    most = max(wanted.most_terminals(observed.horizon_ms), len(wanted.homes))
+    if not len(wanted.homes) <= found["terminal"] <= most:
+        yield f"G1 {key}: {found['terminal']} terminal events, not {len(wanted.homes)} to {most}"
+    records = sum(len(times) for times in wanted.times_ms.values())
+    if found["terminal"] + found["request_id_conflict"] > max(records, len(wanted.homes)):
+        yield f"G1 {key}: {found} from {records} records"
+    if found["fields"] != wanted.wrong:
+        yield f"G1 {key}: {found['fields']} events of kind fields, not {wanted.wrong}"
+
+
+def _outcomes(observed: Observed) -> set[tuple[str, int, int]]:
+    """Outcomes of calls, which become dead letters where they come after the request is forgotten."""
+    return {
+        (r.topic, r.partition, r.offset)
+        for r in observed.world.all_records(PROGRESS)
+        if isinstance(_progress(r), AttemptSucceeded | AttemptFailed)
+    }
+
+
+def _reused(observed: Observed) -> set[Key]:
+    """Ids that were claimed more than once in a home: attempts of the same number are then different ones."""
+    if not observed.forgets:
+        return set()
+    admitted = Counter(
+        (e["tenant"], e["request_id"])
+        for e in events(observed, TOPICS.ledger)
+        if e["type"] in {"hold.placed.v1", "hold.refused.v1"} and e["attempt"] <= 1
+    )
+    windows = {t.name: max(1, len(t.budgets)) for t in observed.plan.registry.configuration.tenants}
+    return {key for key, count in admitted.items() if count > windows.get(key[0], 1)}
 
 
 def _is_odd(record: Record) -> bool:
@@ -131,10 +185,13 @@ def _nothing_is_forgotten(observed: Observed) -> Iterator[str]:
         for e in (json.loads(record.value or b""),)
         if e["type"] == "hold.placed.v1"
     }
+    reused = _reused(observed)
     for event in events(observed, TOPICS.errors):
         key = (event["tenant"], event["request_id"])
         attempt = (*key, event["attempts"])
         if _kind_of(event) != "terminal" or key not in expired or attempt in moved or key[0] == "hasty":
+            continue
+        if key in reused:
             continue
         at_s, who, partition = expired[key]
         since = [
@@ -182,6 +239,7 @@ def _count_at_home(
     asked: _Asked, record: Record, first: First, found: PromptRequest, seen: set[tuple[int, int]]
 ) -> None:
     """The first content at home claims the id; every original record with other content is a conflict."""
+    asked.times_ms[record.partition].append(record.time_ms)
     claimed = asked.homes.get(record.partition) or found.digest.hex()
     asked.homes[record.partition] = claimed
     original = (first.partition, first.offset)
@@ -322,8 +380,9 @@ def _bill_covers_the_invoice(
         if homes.setdefault(key, call.partition) != call.partition:
             several_homes.add(key)  # cost events do not tell the home apart
     unsure = set(uncertain)
+    reused = _reused(observed)
     for key in sorted({*charged, *billed}):
-        lower_bound = key in unsure or key in several_homes
+        lower_bound = key in unsure or key in several_homes or key[:2] in reused
         if lower_bound and key not in above_bound and billed[key] < charged[key]:
             yield f"G4 {key}: billed {billed[key]}, the provider charges {charged[key]}"
         if not lower_bound and billed[key] != charged[key]:
@@ -365,6 +424,28 @@ def _the_tables_are_the_log(observed: Observed) -> Iterator[str]:
         yield from _accounts_are_the_ledger(observed, partition, table)
 
 
+def _what_is_done_is_indexed(observed: Observed) -> Iterator[str]:
+    """Every request that is done is in the index of what to forget, once, and windows wait for those doubts alone."""
+    for partition in range(PARTITIONS):
+        table = fold_rows(observed.world.rows_of(ACCOUNTS, partition))
+        done = [decode_request(value) for key, value in table.items() if key.startswith(DONE_PREFIX)]
+        there = sorted((r.intake.offset, r.intake.tenant, r.intake.request_id) for r in done)
+        index = [decode_finished(key, value) for key, value in table.items() if key.startswith(FINISHED_PREFIX)]
+        if there != sorted((f.offset, f.tenant, f.request_id) for f in index):
+            yield f"G2 done in {partition}: {there}, in the index {sorted(index)}"
+        doubts = Counter(
+            (r.intake.tenant, window)
+            for r in done
+            for booking in r.bookings
+            if not booking.certain
+            for window in r.windows[booking.attempt]
+        )
+        accounts = [decode_account(value) for key, value in table.items() if key.startswith(ACCOUNT_PREFIX)]
+        waits = Counter({(a.tenant, w.id): w.uncertain for a in accounts for w in a.windows})
+        if +doubts != +waits:
+            yield f"G4 accounts in {partition} wait for {+waits}, requests for {+doubts}"
+
+
 def _accounts_are_the_ledger(observed: Observed, partition: int, table: dict[bytes, bytes]) -> Iterator[str]:
     windows: dict[Key, _Window] = defaultdict(_Window)
     for entry in ledger(observed, partition):
@@ -383,7 +464,12 @@ def _accounts_are_the_ledger(observed: Observed, partition: int, table: dict[byt
 
 
 def _calls_are_not_repeated(observed: Observed) -> Iterator[str]:
-    calls = Counter((c.partition, c.tenant, c.request_id, c.attempt) for c in observed.provider.calls)
+    reused = _reused(observed)
+    calls = Counter(
+        (c.partition, c.tenant, c.request_id, c.attempt)
+        for c in observed.provider.calls
+        if (c.tenant, c.request_id) not in reused
+    )
     for key, count in sorted(calls.items()):
         if count > 1:
             yield f"G6 attempt {key} was called {count} times"
@@ -393,6 +479,8 @@ def _calls_are_not_repeated(observed: Observed) -> Iterator[str]:
         outcomes: dict[tuple[str, str, int], int] = {}
         for record in observed.world.records(PROGRESS, partition):
             event = _progress(record)
+            if event is None or (event.tenant, event.request_id) in reused:
+                continue
             if isinstance(event, AttemptSucceeded | AttemptFailed):
                 outcomes.setdefault((event.tenant, event.request_id, event.attempt), record.offset)
             elif isinstance(event, AttemptRedriven) and (partition, record.offset) not in observed.republished:
