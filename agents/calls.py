@@ -6,6 +6,7 @@ from itertools import groupby
 import httpx
 
 from agents.providers.call import Call, Refusal, Reply, exchange
+from agents.providers.refusals import NO_MONEY_COOLDOWN_S
 from schemas.configuration import Configuration
 from schemas.errors import ErrorCode, Reason
 from schemas.progress import AttemptFailed, AttemptSucceeded
@@ -46,7 +47,7 @@ class ProviderCaller:
         routing = self._route(start, request, found, registry.configuration)
         chosen = next((d for d in found if d.id == routing.chosen), None)
         if chosen is None:
-            outcome: AttemptSucceeded | AttemptFailed = _nobody(start, routing)
+            outcome: AttemptSucceeded | AttemptFailed = self._nobody(start, routing, now_ms)
         elif now_ms >= start.deadline_ms:
             outcome = _no_call(start, "TIMEOUT_ERROR", "deadline", "its time was up before its call could start")
         else:
@@ -59,7 +60,7 @@ class ProviderCaller:
     ) -> Routing:
         strategy = settings.load_balancer.strategy
         prices = _prices(found, request, settings.limits.default_max_tokens) if strategy == "cost" else {}
-        out: dict[str, LeftOut] = {d.id: "circuit_open" for d in found if self._health.is_out(d.id)}
+        out: dict[str, LeftOut] = {d.id: why for d in found if (why := self._health.why_out(d.id)) is not None}
         return choose_route(
             [
                 [Option(d.id, weight=d.weight, priority=d.priority, price=prices.get(d.id, 0)) for d in group]
@@ -70,6 +71,16 @@ class ProviderCaller:
             tried=start.tried,
             draw=draw(start.tenant, start.request_id, start.attempt),
         )
+
+    def _nobody(self, start: Start, routing: Routing, now_ms: int) -> AttemptFailed:
+        """Where one cools down, its end is known, so that it may be waited for; a circuit's is not."""
+        why = ", ".join(f"{c.deployment} {c.reason}" for c in routing.candidates) or "none"
+        message = f"no deployment is available: {why}"
+        cooling = [self._health.cooldown_s(c.deployment) for c in routing.candidates if c.reason == "cooldown"]
+        if not cooling:
+            return _no_call(start, "MODEL_UNAVAILABLE", "circuit_open", message)
+        waits_s = _spread(min(cooling), start, (start.deadline_ms - now_ms) / 1000)
+        return _no_call(start, "MODEL_UNAVAILABLE", "cooldown", message, retry_after_s=waits_s)
 
     async def _call(
         self, start: Start, request: PromptRequest, deployment: Deployment, registry: Registry, now_ms: int
@@ -121,6 +132,8 @@ class ProviderCaller:
 
     def _refused(self, start: Start, candidate: Candidate, refusal: Refusal) -> AttemptFailed:
         deployment = candidate.deployment
+        if refusal.reason == "rate_limit" and (refusal.again or (refusal.retry_after_s or 0) >= NO_MONEY_COOLDOWN_S):
+            self._health.saw_rate_limit(deployment.id, refusal.retry_after_s)  # else the request alone is above it
         if refusal.blames_model:
             self._health.saw_failure(deployment.id, refusal.reason)
             self._traffic.heard(deployment.id, refusal.duration_s, answered=False)
@@ -171,11 +184,6 @@ def _prices(deployments: Sequence[Deployment], request: PromptRequest, default_o
     }
 
 
-def _nobody(start: Start, routing: Routing) -> AttemptFailed:
-    why = ", ".join(f"{c.deployment} {c.reason}" for c in routing.candidates) or "none"
-    return _no_call(start, "MODEL_UNAVAILABLE", "circuit_open", f"no deployment is available: {why}")
-
-
 def _incurred(candidate: Candidate, usage: Usage | None) -> Charge:
     deployment = candidate.deployment
     if deployment.rates is None:
@@ -187,7 +195,19 @@ def _incurred(candidate: Candidate, usage: Usage | None) -> Charge:
     )
 
 
-def _no_call(start: Start, code: ErrorCode, reason: Reason, message: str) -> AttemptFailed:
+def _spread(cools_s: float, start: Start, left_s: float) -> float:
+    """Return when to come back after a cooldown: those who waited for its end do not all come at once.
+
+    Up to a quarter later, at most 2 s, and at most half of the time that the request then has left.
+    """
+    most_s = min(cools_s / 4, 2.0, max(0.0, left_s - cools_s) / 2)
+    return round(cools_s + most_s * draw(start.tenant, start.request_id, start.attempt), 3)
+
+
+def _no_call(
+    start: Start, code: ErrorCode, reason: Reason, message: str, *, retry_after_s: float | None = None
+) -> AttemptFailed:
+    """Return the outcome of an attempt that called nobody. It may be made again where it is known when."""
     return AttemptFailed(
         tenant=start.tenant,
         request_id=start.request_id,
@@ -195,8 +215,9 @@ def _no_call(start: Start, code: ErrorCode, reason: Reason, message: str) -> Att
         code=code,
         reason=reason,
         message=message,
-        again=False,
+        again=retry_after_s is not None,
         elsewhere=False,
+        retry_after_s=retry_after_s,
     )
 
 

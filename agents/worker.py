@@ -46,13 +46,14 @@ async def _run(configuration: Configuration, environ: Mapping[str, str], slot: S
     kafka, process, clock = configuration.kafka, SystemProcess(), SystemClock()
     topics = Topics(kafka.topic_prefix, kafka.group)
     app = build_app(_settings(configuration, environ, slot, topics), process)
+    registry = registry_of(configuration)
     view = HealthView(
         clock,
         slot.name,
         max_failures=configuration.load_balancer.max_failures,
         check_interval_s=float(configuration.load_balancer.health_check_interval),
+        scopes={d.id: d.scope for d in registry(clock.now_ms()).deployments},
     )
-    registry = registry_of(configuration)
     client = provider_client(limit=MOST_CONNECTIONS)
     pipeline = Pipeline(
         registry=registry,

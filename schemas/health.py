@@ -12,7 +12,8 @@ class Observation(Value):
     """Topic `model.observations`, key: deployment. One worker's outcomes of one deployment since its last observation.
 
     `failures_in_a_row` is the worker's own count at the end of the interval, 0 after a success. `check` is the result
-    of an active check by the deployment's HEALTH owner, when this observation is one.
+    of an active check by the deployment's HEALTH owner, when this observation is one. `cooldown_until_ms`: the provider
+    refused calls for its rate limit; until then, everybody leaves the deployment's whole quota scope alone.
     """
 
     type: Literal["model.observed.v1"] = "model.observed.v1"
@@ -22,6 +23,7 @@ class Observation(Value):
     failures: dict[str, NonNegativeInt] = Field(default_factory=dict)
     failures_in_a_row: NonNegativeInt = 0
     check: Literal["passed", "failed"] | None = None
+    cooldown_until_ms: Milliseconds | None = None
     at_ms: Milliseconds
 
 
@@ -39,3 +41,4 @@ class ModelHealth(Event):
     successes: NonNegativeInt
     failures: dict[str, NonNegativeInt]
     last_reason: str | None = None
+    cooldown_until_ms: Milliseconds | None = None

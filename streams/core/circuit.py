@@ -24,12 +24,15 @@ class Circuit:
     failures: dict[str, int] = field(default_factory=dict)
     last_reason: str | None = None
     applied: int = -1
+    cooldown_until_ms: int | None = None
 
 
 def evolve(circuit: Circuit, seen: Observation, *, offset: int, max_failures: int) -> Circuit:
     """Return the circuit after one observation. Total: never raises, never reads a clock."""
     if offset <= circuit.applied:
         return circuit
+    if seen.cooldown_until_ms is not None:
+        circuit = replace(circuit, cooldown_until_ms=max(circuit.cooldown_until_ms or 0, seen.cooldown_until_ms))
     if seen.check == "passed":
         return replace(circuit, state="closed", failures_in_a_row=0, applied=offset)
     failed = sum(seen.failures.values())
@@ -62,4 +65,5 @@ def health_of(circuit: Circuit, *, partition: int, time_ms: int) -> ModelHealth:
         successes=circuit.successes,
         failures=circuit.failures,
         last_reason=circuit.last_reason,
+        cooldown_until_ms=circuit.cooldown_until_ms,
     )

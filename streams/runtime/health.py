@@ -9,12 +9,15 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from pydantic import ValidationError
 
 from schemas.health import CircuitState, ModelHealth, Observation
+from streams.core import cooldown
+from streams.core.cooldown import Cooldown
 from streams.core.homes import partition_of
 from streams.runtime.ports import Clock, Outgoing
 from streams.runtime.ports import Log as EventLog
 
 OBSERVE_EVERY_S = 1.0
 READ_TIMEOUT_MS = 1_000
+NO_COOLDOWN = Cooldown()
 
 log = structlog.get_logger()
 
@@ -28,6 +31,7 @@ class Seen:
     suspected_until_ms: int = 0
     successes: int = 0
     failures: dict[str, int] = field(default_factory=dict)
+    untold_cooldown_ms: int | None = None
 
 
 class HealthView:
@@ -35,16 +39,43 @@ class HealthView:
 
     A deployment is out while `model.health` says that its circuit is open, and at once when this worker has seen
     `max_failures` failures in a row; unless HEALTH confirms it, that suspicion ends after one `health_check_interval`.
+    It is out as well while its quota scope cools down, whoever was refused there.
     """
 
-    def __init__(self, clock: Clock, worker: str, *, max_failures: int, check_interval_s: float) -> None:
-        """`worker` names this worker in its observations."""
+    def __init__(
+        self,
+        clock: Clock,
+        worker: str,
+        *,
+        max_failures: int,
+        check_interval_s: float,
+        scopes: Mapping[str, str] | None = None,
+    ) -> None:
+        """`worker` names this worker in its observations. `scopes`: quota scopes by deployment; without, its own."""
         self._clock, self._worker = clock, worker
+        self._scopes = scopes or {}
+        self._cooldowns: dict[str, Cooldown] = {}
         self._max_failures, self._suspicion_ms = max_failures, round(check_interval_s * 1000)
         self._seen: dict[str, Seen] = {}
 
+    def why_out(self, deployment: str) -> Literal["circuit_open", "cooldown"] | None:
+        """Return why no call should go there, None where one may."""
+        if self.is_out(deployment):
+            return "circuit_open"
+        return "cooldown" if self.cooldown_s(deployment) > 0 else None
+
+    def cooldown_s(self, deployment: str) -> float:
+        """Return how many seconds its quota scope still cools down, 0 where it does not."""
+        return self._cooldown(deployment).left_s(self._clock.now_ms())
+
+    def _cooldown(self, deployment: str) -> Cooldown:
+        return self._cooldowns.get(self._scope(deployment), NO_COOLDOWN)
+
+    def _scope(self, deployment: str) -> str:
+        return self._scopes.get(deployment, deployment)
+
     def is_out(self, deployment: str) -> bool:
-        """Whether no call should go there."""
+        """Whether its circuit keeps calls away, whatever its quota scope does."""
         seen = self._seen.get(deployment)
         return seen is not None and (seen.circuit == "open" or self._clock.now_ms() < seen.suspected_until_ms)
 
@@ -58,6 +89,8 @@ class HealthView:
         seen = self._seen.setdefault(deployment, Seen())
         seen.successes += 1
         seen.failures_in_a_row = 0
+        if self._cooldown(deployment).refusals:
+            self._cooldowns[self._scope(deployment)] = cooldown.answered(self._cooldown(deployment))
 
     def saw_failure(self, deployment: str, reason: str) -> None:
         """Count a failure that the deployment is to blame for."""
@@ -68,6 +101,15 @@ class HealthView:
             seen.suspected_until_ms = self._clock.now_ms() + self._suspicion_ms
             seen.failures_in_a_row = 0
 
+    def saw_rate_limit(self, deployment: str, told_s: float | None) -> None:
+        """Let the deployment's quota scope cool down, as long as the provider told or else as long as is usual."""
+        before, now_ms = self._cooldown(deployment), self._clock.now_ms()
+        after = cooldown.refused(before, told_s, now_ms)
+        if after.until_ms > before.until_ms:
+            self._cooldowns[self._scope(deployment)] = after
+            self._seen.setdefault(deployment, Seen()).untold_cooldown_ms = after.until_ms
+            log.warning("cooldown", deployment=deployment, seconds=after.left_s(now_ms))
+
     def learn(self, health: ModelHealth) -> None:
         """Take over what HEALTH has concluded. Closing a circuit that was open ends a suspicion, too."""
         seen = self._seen.setdefault(health.deployment, Seen())
@@ -77,13 +119,17 @@ class HealthView:
         elif seen.circuit == "closed" and health.circuit == "open":
             log.warning("circuit open", deployment=health.deployment, reason=health.last_reason)
         seen.circuit = health.circuit
+        if health.cooldown_until_ms is not None:
+            before, now_ms = self._cooldown(health.deployment), self._clock.now_ms()
+            after = cooldown.told(before, health.cooldown_until_ms, now_ms)
+            self._cooldowns[self._scope(health.deployment)] = after
 
     def take_observations(self) -> list[Observation]:
         """Return what was seen since the last time, one observation per deployment that had calls."""
         now_ms = self._clock.now_ms()
         taken = []
         for deployment, seen in self._seen.items():
-            if seen.successes or seen.failures:
+            if seen.successes or seen.failures or seen.untold_cooldown_ms is not None:
                 taken.append(
                     Observation(
                         deployment=deployment,
@@ -91,10 +137,11 @@ class HealthView:
                         successes=seen.successes,
                         failures=seen.failures,
                         failures_in_a_row=seen.failures_in_a_row,
+                        cooldown_until_ms=seen.untold_cooldown_ms,
                         at_ms=now_ms,
                     )
                 )
-                seen.successes, seen.failures = 0, {}
+                seen.successes, seen.failures, seen.untold_cooldown_ms = 0, {}, None
         return taken
 
     def checked(self, deployment: str, result: Literal["passed", "failed"]) -> Observation:

@@ -39,7 +39,8 @@ class Bench:
     def __post_init__(self) -> None:
         self.configuration: Configuration = parse(_yaml(self.models, self.balancer))
         self.registry = registry_of(self.configuration)
-        self.health = HealthView(self.clock, "w0", max_failures=3, check_interval_s=30)
+        scopes = {d.id: d.scope for d in self.registry(NOW).deployments}
+        self.health = HealthView(self.clock, "w0", max_failures=3, check_interval_s=30, scopes=scopes)
         self.client = client(limit=100)
         self.caller = ProviderCaller(self.client, self.registry, self.health, self.clock, {})
 

@@ -2,7 +2,9 @@
 
 from schemas.progress import AttemptFailed, AttemptSucceeded
 from schemas.routing import Considered, Routing
+from streams.core.circuit import Circuit, evolve, health_of
 from tests.agents.calling import Bench
+from tests.core.build import NOW
 from tests.providers.fake import Behaviour, FakeProvider
 
 
@@ -85,3 +87,75 @@ async def test_the_price_compared_is_that_of_the_same_tokens() -> None:
             answered = await bench.call()
 
     assert answered.deployment == "counts-bytes"
+
+
+LIMITED = Behaviour(status=429, headers={"retry-after": "2"})
+
+
+async def test_deployments_of_one_quota_cool_down_together() -> None:
+    async with FakeProvider(behaviour=LIMITED) as provider, FakeProvider() as other:
+        models = {
+            "a": {"endpoint": provider.endpoint, "quota": "shared"},
+            "b": {"endpoint": provider.endpoint, "quota": "shared"},
+            "c": {"endpoint": other.endpoint},
+        }
+        async with Bench(models) as bench:
+            limited = await bench.call("r-0")
+            answered = await bench.call("r-1")
+
+    assert isinstance(limited, AttemptFailed)
+    assert (limited.reason, limited.deployment, limited.retry_after_s) == ("rate_limit", "a", 2.0)
+    assert (answered.deployment, len(provider.calls)) == ("c", 1)
+    assert answered.routing is not None
+    assert [c.reason for c in answered.routing.candidates] == ["cooldown", "cooldown", None]
+
+
+async def test_where_all_cool_down_the_attempt_says_when_to_come_back() -> None:
+    async with FakeProvider(behaviour=LIMITED) as provider, Bench({"a": {"endpoint": provider.endpoint}}) as bench:
+        await bench.call("r-0")
+        bench.clock.ms += 500
+        refused = await bench.call("r-1")
+        provider.behaviour = Behaviour()
+        bench.clock.ms += 1_500
+        answered = await bench.call("r-1", attempt=2)
+
+    assert isinstance(refused, AttemptFailed)
+    assert (refused.code, refused.reason, refused.deployment) == ("MODEL_UNAVAILABLE", "cooldown", None)
+    assert (refused.again, refused.elsewhere) == (True, False)
+    assert refused.retry_after_s is not None
+    assert 1.5 <= refused.retry_after_s <= 1.875
+    assert isinstance(answered, AttemptSucceeded)
+
+
+async def test_an_empty_account_is_left_alone_for_a_quarter_of_an_hour() -> None:
+    error = {"type": "insufficient_quota", "message": "You exceeded your current quota"}
+    behaviour = Behaviour(status=429, error=error)
+    async with FakeProvider(behaviour=behaviour) as provider, Bench({"a": {"endpoint": provider.endpoint}}) as bench:
+        await bench.call("r-0")
+
+        assert bench.health.cooldown_s("a") == 900.0
+
+
+async def test_a_request_above_the_whole_limit_cools_nothing_down() -> None:
+    error = {"type": "tokens", "message": "Request too large: Limit 1000, Requested 2000"}
+    behaviour = Behaviour(status=429, error=error, headers={"retry-after": "7"})
+    async with FakeProvider(behaviour=behaviour) as provider, Bench({"a": {"endpoint": provider.endpoint}}) as bench:
+        await bench.call("r-0")
+
+        assert bench.health.why_out("a") is None
+
+
+async def test_another_worker_hears_of_a_cooldown_through_health() -> None:
+    async with FakeProvider(behaviour=LIMITED) as provider:
+        models = {name: {"endpoint": provider.endpoint, "quota": "shared"} for name in "ab"}
+        async with Bench(models) as one, Bench(models) as another:
+            await one.call("r-0")
+            (seen,) = one.health.take_observations()
+            assert one.health.take_observations() == []
+            circuit = evolve(Circuit("a"), seen, offset=0, max_failures=3)
+            another.health.learn(health_of(circuit, partition=0, time_ms=NOW))
+            refused = await another.call("r-1")
+
+    assert (circuit.state, circuit.failures_in_a_row) == ("closed", 0)
+    assert isinstance(refused, AttemptFailed)
+    assert (refused.reason, len(provider.calls)) == ("cooldown", 1)
