@@ -141,12 +141,13 @@ def failed(attempt: int = 1, charge: Charge = NO_CHARGE, **changed: Any) -> Atte
 class Desk:
     """Decides one record after the other about one tenant, and keeps what every decision left behind.
 
-    `now_ms` is the wall clock and the broker's; tests set it.
+    `now_ms` is the broker's clock, and the wall clock but for `wall_ahead_ms`; tests set them.
     """
 
     settings: Configuration = field(default_factory=configuration)
     deployments: tuple[Deployment, ...] = ()
     now_ms: int = NOW
+    wall_ahead_ms: int = 0
     account: Account = field(default_factory=lambda: Account("acme"))
     home: Home = field(default_factory=Home)
     requests: dict[str, Request] = field(default_factory=dict)
@@ -154,7 +155,8 @@ class Desk:
 
     def _case(self, topic: Any) -> Case:
         self.offsets[topic] += 1
-        return Case(topic, self.offsets[topic], self.now_ms, self.now_ms, self.home, self.account, self.settings)
+        wall_ms = self.now_ms + self.wall_ahead_ms
+        return Case(topic, self.offsets[topic], self.now_ms, wall_ms, self.home, self.account, self.settings)
 
     def ask(self, asked: PromptRequest | None = None, *, received_ms: int | None = None) -> Verdict:
         """Decide on a request."""

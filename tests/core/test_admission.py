@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from streams.core.account import Account, Window
-from streams.core.facts import AttemptStarted, AttemptWaits, BudgetSet, HoldPlaced, HoldRefused, LedgerLine
+from streams.core.facts import AttemptStarted, AttemptWaits, BudgetSet, Failed, HoldPlaced, HoldRefused, LedgerLine
 from streams.core.prices import Rates
 from tests.core.build import (
     ACME_PER_DAY,
@@ -374,6 +374,48 @@ def test_a_new_day_brings_new_money_and_broker_time_never_runs_backwards() -> No
     desk.now_ms -= 1
     assert desk.ask(prompt(request_id="r-7")).request.state == "pending"
     assert desk.amounts() == {"day:2026-11-24": (0, 4_000_000), "day:2026-11-23": (0, 10_000_000)}
+
+
+def test_broker_time_that_goes_back_opens_no_window_again_and_fills_no_bucket() -> None:
+    limits = 'budgets: [{usd: "0.004", window: day}], rate_limit: {requests_per_minute: 6, burst_size: 1}'
+    desk = Desk(configuration(f"tenants: [{{name: acme, {limits}}}]"))
+    states = {}
+    for name, at in [
+        ("first", "2026-11-23T12:00:00"),
+        ("next day", "2026-11-24T12:00:00"),
+        ("the day before", "2026-11-22T12:00:00"),
+        ("its bucket filled", "2026-11-24T12:00:10"),
+        ("back again", "2026-11-23T12:00:00"),
+    ]:
+        desk.now_ms = ms(at)
+        ended = desk.ask(prompt(request_id=name.replace(" ", "-"))).decision.facts[-1]
+        states[name] = ended.details["reason"] if isinstance(ended, Failed) else "pending"
+
+    assert states == {
+        "first": "pending",
+        "next day": "pending",
+        "the day before": "requests",  # its bucket is that of the next day's noon
+        "its bucket filled": "pending",
+        "back again": "requests",
+    }
+    assert desk.amounts() == {"day:2026-11-24": (0, 4_000_000), "day:2026-11-23": (0, 2_000_000)}
+    assert desk.account.clock_ms == desk.home.clock_ms == ms("2026-11-24T12:00:10")
+
+
+@pytest.mark.parametrize(
+    ("ahead_ms", "ended"), [(3_600_000, "TIMEOUT_ERROR"), (29_999, None), (0, None), (-3_600_000, None)]
+)
+def test_a_wall_clock_that_jumps_decides_about_deadlines_and_never_about_money(
+    ahead_ms: int, ended: str | None
+) -> None:
+    desk = Desk(configuration(ACME_PER_DAY), wall_ahead_ms=ahead_ms)
+
+    verdict = desk.ask(prompt(timeout_s=30))
+
+    assert (error_of(verdict).code if verdict.request.state == "done" else None) == ended
+    assert [w.id for w in desk.account.windows] == ["day:2026-11-23"]
+    assert desk.account.clock_ms == NOW
+    assert verdict.request.intake.deadline_ms == NOW + 30_000
 
 
 def test_after_an_overrun_the_tenant_is_stopped_until_the_window_turns() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from schemas.progress import AttemptDue, AttemptRedriven, Progress, RequestExpired
+from streams.core.account import window_id
 from streams.core.prices import Rates
 from streams.core.request import Request
 from tests.core.build import NOW, configuration, deployment, failed, incurred, prompt, succeeded, uncertain
@@ -46,6 +47,7 @@ TENANTS = ("free", "total", "windows", "waits", "refused")
 picks = st.integers(0, 10_000)
 """One of those that there are, modulo their number."""
 shares = st.sampled_from([0.0, 0.01, 0.5, 1.0])
+jumps_ms = st.sampled_from([0, 0, 0, 61_000, -61_000, 86_400_000, -86_400_000])
 steps_ms = st.sampled_from([1, 499, 5_000, 10_000, 61_000, 3_600_000, 2_700_000_000])
 
 
@@ -74,7 +76,8 @@ class Histories(RuleBasedStateMachine):
         self.calls: list[Call] = []
         self.honest: list[Progress] = []
         self.clock_ms = NOW
-        self.jitter_ms = 0
+        self.jitter_ms = self.wall_ahead_ms = 0
+        self.event_times: Counter[str] = Counter()
 
     # --- what callers do
 
@@ -250,6 +253,11 @@ class Histories(RuleBasedStateMachine):
         self.clock_ms += step_ms
         self.jitter_ms = jitter_ms
 
+    @rule(broker_back_ms=jumps_ms, wall_ahead_ms=jumps_ms)
+    def clocks_jump(self, broker_back_ms: int, wall_ahead_ms: int) -> None:
+        """Another broker leads the partition, another machine decides: their clocks are hours off, or right again."""
+        self.jitter_ms, self.wall_ahead_ms = broker_back_ms, wall_ahead_ms
+
     @precondition(lambda self: self.home.settings is not RAISED)
     @rule()
     def budgets_are_raised(self) -> None:
@@ -266,6 +274,14 @@ class Histories(RuleBasedStateMachine):
                 assert (window.spent, window.reserved) == (self.home.spent[key], self.home.reserved[key])
         kept = {(a.tenant, w.id) for a in self.home.accounts() for w in a.windows}
         assert {key for key, amount in self.home.reserved.items() if amount} <= kept
+
+    @invariant()
+    def event_time_never_runs_backwards(self) -> None:
+        for account in self.home.accounts():
+            assert account.clock_ms >= self.event_times[account.tenant]
+            self.event_times[account.tenant] = account.clock_ms
+            current = {window.kind: window.id for window in reversed(account.windows)}
+            assert all(window_id(kind, account.clock_ms) == name for kind, name in current.items())
 
     @invariant()
     def windows_know_how_many_truths_they_wait_for(self) -> None:
@@ -330,7 +346,7 @@ class Histories(RuleBasedStateMachine):
 
     @property
     def now_ms(self) -> int:
-        return self.clock_ms + 7
+        return self.clock_ms + 7 + self.wall_ahead_ms
 
     def running(self) -> list[Call]:
         return [call for call in self.calls if call.invoiced is None]
