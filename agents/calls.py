@@ -51,7 +51,7 @@ class ProviderCaller:
         elif now_ms >= start.deadline_ms:
             outcome = _no_call(start, "TIMEOUT_ERROR", "deadline", "its time was up before its call could start")
         else:
-            with self._traffic.call(chosen.id):
+            with self._traffic.call(chosen.id, retry=_is_retry(start, chosen.id)):
                 outcome = await self._call(start, request, chosen, registry, now_ms)
         return outcome.model_copy(update={"routing": routing})
 
@@ -60,7 +60,7 @@ class ProviderCaller:
     ) -> Routing:
         strategy = settings.load_balancer.strategy
         prices = _prices(found, request, settings.limits.default_max_tokens) if strategy == "cost" else {}
-        out: dict[str, LeftOut] = {d.id: why for d in found if (why := self._health.why_out(d.id)) is not None}
+        out = {d.id: why for d in found if (why := self._why_out(start, d.id)) is not None}
         return choose_route(
             [
                 [Option(d.id, weight=d.weight, priority=d.priority, price=prices.get(d.id, 0)) for d in group]
@@ -72,11 +72,19 @@ class ProviderCaller:
             draw=draw(start.tenant, start.request_id, start.attempt),
         )
 
+    def _why_out(self, start: Start, deployment: str) -> LeftOut | None:
+        if (why := self._health.why_out(deployment)) is not None:
+            return why
+        refused = _is_retry(start, deployment) and not self._traffic.allows_retry(deployment)
+        return "retry_budget" if refused else None
+
     def _nobody(self, start: Start, routing: Routing, now_ms: int) -> AttemptFailed:
         """Where one cools down, its end is known, so that it may be waited for; a circuit's is not."""
         why = ", ".join(f"{c.deployment} {c.reason}" for c in routing.candidates) or "none"
         message = f"no deployment is available: {why}"
         cooling = [self._health.cooldown_s(c.deployment) for c in routing.candidates if c.reason == "cooldown"]
+        if not cooling and any(c.reason == "retry_budget" for c in routing.candidates):
+            return _no_call(start, "MODEL_ERROR", "overloaded", message)  # what is told is the failure before
         if not cooling:
             return _no_call(start, "MODEL_UNAVAILABLE", "circuit_open", message)
         waits_s = _spread(min(cooling), start, (start.deadline_ms - now_ms) / 1000)
@@ -193,6 +201,12 @@ def _incurred(candidate: Candidate, usage: Usage | None) -> Charge:
     return charge_incurred(
         usage, deployment.rates, candidate.input_bound, candidate.output_bound, most_possible_tokens=possible
     )
+
+
+def _is_retry(start: Start, deployment: str) -> bool:
+    """Whether a call there counts as a retry. After a 429 it does not: the cooldown has limited those, and nothing
+    else is wrong with the deployment."""
+    return deployment in start.tried and start.last_reason != "rate_limit"
 
 
 def _spread(cools_s: float, start: Start, left_s: float) -> float:

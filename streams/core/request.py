@@ -111,7 +111,8 @@ class Request:
 class Start:
     """*Run this attempt*: what a call needs beside the prompt. `offset` is where the prompt stands in the log.
 
-    `decided_ms`: broker time of the record that was admitted; its UTC day is the one that prices are of.
+    `decided_ms`: broker time of the record that was admitted; its UTC day is the one that prices are of. `last_reason`:
+    of the failure before, if one was.
     """
 
     tenant: str
@@ -126,6 +127,7 @@ class Start:
     candidates: tuple[str, ...]
     tried: tuple[str, ...]
     hold: int
+    last_reason: str | None = None
 
 
 def start_of(request: Request) -> Start:
@@ -144,6 +146,7 @@ def start_of(request: Request) -> Start:
         candidates=i.candidates,
         tried=request.tried,
         hold=i.hold,
+        last_reason=None if request.last_error is None else request.last_error.get("reason"),
     )
 
 

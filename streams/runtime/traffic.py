@@ -5,8 +5,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from schemas.routing import LeftOut
+from streams.core.retry_budget import RetryBudget, called
 from streams.core.routing import Latency, View, heard
 from streams.runtime.ports import Clock
+
+NO_CALLS = RetryBudget()
 
 
 class Traffic:
@@ -19,6 +22,7 @@ class Traffic:
         self._latencies: dict[str, Latency] = {}
         self._turns: dict[str, int] = {}
         self._choices = 0
+        self._budgets: dict[str, RetryBudget] = {}
 
     def view(self, deployments: Iterable[str], out: Mapping[str, LeftOut]) -> View:
         """Return what there is to know of these deployments at this moment."""
@@ -30,9 +34,15 @@ class Traffic:
             turns={name: self._turns[name] for name in names if name in self._turns},
         )
 
+    def allows_retry(self, deployment: str) -> bool:
+        """Whether a request that failed there may be sent there again."""
+        return self._budgets.get(deployment, NO_CALLS).allows(self._clock.now_ms())
+
     @contextmanager
-    def call(self, deployment: str) -> Iterator[None]:
-        """Count a choice, and the call in flight while the block runs."""
+    def call(self, deployment: str, *, retry: bool) -> Iterator[None]:
+        """Count a choice, and the call in flight while the block runs. `retry`: of a request that failed there."""
+        budget = self._budgets.get(deployment, NO_CALLS)
+        self._budgets[deployment] = called(budget, self._clock.now_ms(), retry=retry)
         self._choices += 1
         self._turns[deployment] = self._choices
         self._in_flight[deployment] += 1

@@ -51,12 +51,17 @@ class Bench:
         await self.client.aclose()
 
     async def call(
-        self, request_id: str = "r-1", *, tried: str = "", attempt: int = 1, **asked: Any
+        self, request_id: str = "r-1", *, tried: str = "", attempt: int = 1, after: str | None = None, **asked: Any
     ) -> AttemptSucceeded | AttemptFailed:
-        """Make one attempt that all deployments may serve."""
+        """Make one attempt that all deployments may serve. `after`: how the last one failed."""
         request = prompt(request_id=request_id, **{"model": "m", "max_tokens": 8, **asked})
         return await self.caller.call(
-            replace(start(request_id, attempt, tuple(self.models)), tried=tuple(tried.split())), request
+            replace(
+                start(request_id, attempt, tuple(self.models)),
+                tried=tuple(tried.split()),
+                last_reason=after or ("server_error" if tried else None),
+            ),
+            request,
         )
 
 

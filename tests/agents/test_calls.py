@@ -159,3 +159,36 @@ async def test_another_worker_hears_of_a_cooldown_through_health() -> None:
     assert (circuit.state, circuit.failures_in_a_row) == ("closed", 0)
     assert isinstance(refused, AttemptFailed)
     assert (refused.reason, len(provider.calls)) == ("cooldown", 1)
+
+
+async def test_a_deployment_gets_three_retries_and_then_a_tenth_of_its_calls() -> None:
+    async with FakeProvider() as provider, Bench({"a": {"endpoint": provider.endpoint}}) as bench:
+        for n in range(3):
+            await bench.call(f"retried-{n}", tried="a", attempt=2)
+        refused = await bench.call("refused", tried="a", attempt=2)
+        for n in range(28):
+            await bench.call(f"new-{n}")
+        allowed = await bench.call("allowed", tried="a", attempt=2)
+        again = await bench.call("again", tried="a", attempt=2)
+
+    assert isinstance(refused, AttemptFailed)
+    assert (refused.deployment, refused.again, refused.elsewhere) == (None, False, False)
+    assert refused.routing is not None
+    assert [c.reason for c in refused.routing.candidates] == ["retry_budget"]
+    assert isinstance(allowed, AttemptSucceeded)
+    assert isinstance(again, AttemptFailed)
+    assert len(provider.calls) == 32
+
+
+async def test_failing_over_takes_nothing_from_the_budget_of_retries() -> None:
+    async with FakeProvider() as provider, Bench({name: {"endpoint": provider.endpoint} for name in "ab"}) as bench:
+        went_to = {(await bench.call(f"r-{n}", tried="a", attempt=2)).deployment for n in range(20)}
+
+    assert went_to == {"b"}
+
+
+async def test_what_a_rate_limit_held_up_is_no_retry() -> None:
+    async with FakeProvider() as provider, Bench({"a": {"endpoint": provider.endpoint}}) as bench:
+        outcomes = [await bench.call(f"r-{n}", tried="a", attempt=2, after="rate_limit") for n in range(20)]
+
+    assert all(isinstance(outcome, AttemptSucceeded) for outcome in outcomes)
