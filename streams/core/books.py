@@ -73,7 +73,7 @@ class Unpublished:
 
     def add(self, partition: int, key: bytes, value: bytes | None) -> None:
         """Take one changelog record."""
-        if value is None or not key.startswith((rows.OPEN_PREFIX, rows.DONE_PREFIX)):
+        if value is None or not key.startswith((rows.OPEN_PREFIX, rows.DONE_PREFIX, rows.LIFT_PREFIX)):
             return
         request = rows.decode_request(value)
         intake = request.intake

@@ -5,10 +5,11 @@ import pytest
 from schemas.lifts import BudgetLifted, lift_of
 from streams.core import lifting
 from streams.core.account import Account, Window
+from streams.core.books import Unpublished
 from streams.core.case import Case, Verdict
 from streams.core.facts import BudgetSet, LedgerLine
 from streams.core.ledger_fold import LedgerFold
-from streams.core.rows import decode_request, encode_request
+from streams.core.rows import decode_request, encode_request, lift_key
 from tests.core.build import (
     PARTITION,
     TRACEPARENT,
@@ -149,6 +150,15 @@ def test_a_row_keeps_a_lift_so_that_it_can_be_repeated_byte_for_byte() -> None:
     decided = again.decision_at("prompt.progress", 99)
     assert decided is not None
     assert outputs(Verdict(again, verdict.account, verdict.home, decided)) == outputs(verdict)
+
+
+def test_verify_finds_a_lift_that_a_dead_worker_did_not_publish() -> None:
+    verdict = must_lift(stopped_desk())
+    unpublished = Unpublished(after={PARTITION: 4}, requests=frozenset())
+
+    unpublished.add(PARTITION, lift_key("acme", "l-1"), encode_request(verdict.request))
+
+    assert [entry.value for entry in unpublished.entries[PARTITION].values()] == [o.value for o in outputs(verdict)]
 
 
 @pytest.mark.parametrize(
