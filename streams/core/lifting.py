@@ -10,7 +10,12 @@ from streams.core.request import Intake, Request
 
 
 def decide(case: Case, event: BudgetLifted, *, partition: int, traceparent: str) -> Verdict | None:
-    """Return the rows and facts after the lift, None where no window is stopped."""
+    """Return the rows and facts after the lift, None where no window is stopped.
+
+    A record that was read before and left no row changed nothing when its turn was: it must not lift what came later.
+    """
+    if case.offset <= case.home.progress_to:
+        return None
     intake = Intake(
         tenant=event.tenant,
         request_id=event.lift_id,

@@ -397,7 +397,7 @@ class Pipeline:
             self._dead_letter("prompt.progress", record, letter, event.tenant, event.request_id)
 
     def _lift(self, record: Record, event: BudgetLifted) -> None:
-        """Decide on an operator's lift, once; one that changed nothing when its turn was changes nothing later."""
+        """Decide on an operator's lift, once."""
         partition, tenant = record.partition, event.tenant
         key = rows.lift_key(tenant, event.lift_id)
         known = self._journal.read(ACCOUNTS, partition, key, rows.decode_request)
@@ -405,8 +405,6 @@ class Pipeline:
             decided = known.decision_at("prompt.progress", record.offset)
             if decided is not None:
                 self._publish_all(publish.outputs_of(known, decided, None))
-            return
-        if record.offset <= self._home(partition).progress_to:
             return
         case = self._case("prompt.progress", record, tenant, self._clock.now_ms())
         traceparent = traceparent_of(record.headers, tenant, event.lift_id)

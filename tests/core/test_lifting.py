@@ -38,8 +38,9 @@ def stopped_desk() -> Desk:
     return desk
 
 
-def lift(desk: Desk) -> Verdict | None:
-    case = Case("prompt.progress", 99, desk.now_ms, desk.now_ms, desk.home, desk.account, desk.settings)
+def lift(desk: Desk, offset: int = 99) -> Verdict | None:
+    desk.offsets["prompt.progress"] = max(desk.offsets["prompt.progress"], offset)
+    case = Case("prompt.progress", offset, desk.now_ms, desk.now_ms, desk.home, desk.account, desk.settings)
     verdict = lifting.decide(case, LIFT, partition=PARTITION, traceparent=TRACEPARENT)
     if verdict is not None:
         desk.account, desk.home = verdict.account, verdict.home
@@ -95,6 +96,15 @@ def test_a_lift_where_nothing_is_stopped_changes_nothing() -> None:
     desk = stopped_desk()
     must_lift(desk)
     assert lift(desk) is None
+
+
+def test_a_lift_that_changed_nothing_does_not_lift_a_later_overrun_when_it_is_delivered_again() -> None:
+    desk = stopped_desk()
+
+    assert desk.home.progress_to == 7
+    assert lift(desk, offset=7) is None
+    assert lift(desk, offset=6) is None
+    assert lift(desk, offset=8) is not None
 
 
 def test_the_ledger_tells_a_lift_as_a_limit_that_stays() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from schemas.deadletters import DeadLetter
+from schemas.lifts import lift_of
 from schemas.progress import (
     AttemptFailed,
     AttemptRedriven,
@@ -157,7 +158,9 @@ def _reused(observed: Observed) -> set[Key]:
 
 def _is_odd(record: Record) -> bool:
     event = _progress(record)
-    return event is None or (isinstance(event, AttemptFailed) and event.request_id == "nobody")
+    return (event is None and lift_of(record.value or b"") is None) or (
+        isinstance(event, AttemptFailed) and event.request_id == "nobody"
+    )
 
 
 def _progress(record: Record) -> Progress | None:
