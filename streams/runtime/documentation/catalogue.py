@@ -12,6 +12,7 @@ from schemas.costs import CostEvent, CostType
 from schemas.deadletters import PromptDeadLettered
 from schemas.health import ModelHealth, Observation
 from schemas.ledger import LedgerEntry, LedgerType
+from schemas.lifts import BudgetLifted
 from schemas.progress import AttemptDue, AttemptFailed, AttemptRedriven, AttemptSucceeded, RequestExpired
 from schemas.request_schema import request_schema
 from schemas.results import PromptAnswered, PromptFailed
@@ -72,7 +73,7 @@ _LEDGER: Final[dict[LedgerType, str]] = {
     "hold.released.v1": "An attempt's hold was closed and nothing booked: nothing can have been billed.",
     "hold.refused.v1": "A request was refused before any call; the hold is what it would have needed.",
     "booking.adjusted.v1": "What was booked for an attempt is corrected by the signed amount.",
-    "budget.set.v1": "The configured limit of a window differs from the one that the account had.",
+    "budget.set.v1": "The limit of a window is another one than the account had, or the same: an overrun was lifted.",
 }
 assert set(_COSTS) == set(get_args(CostType))
 assert set(_LEDGER) == set(get_args(LedgerType))
@@ -98,6 +99,7 @@ MESSAGES: Final = (
     ),
     Message("prompt.attempt.due.v1", "prompt.progress", "A waiting attempt may start.", AttemptDue, internal=True),
     Message("prompt.request.expired.v1", "prompt.progress", "A deadline has passed.", RequestExpired, internal=True),
+    Message("budget.lifted.v1", "prompt.progress", "An operator lifts an overrun.", BudgetLifted, internal=True),
     Message(
         "model.observed.v1",
         "model.observations",
