@@ -16,7 +16,9 @@ from streams.runtime.app import WorkerApp, WorkerSettings, build_app, serve
 from streams.runtime.clients import client_settings
 from streams.runtime.clock import SystemClock
 from streams.runtime.health import HealthView, follow
+from streams.runtime.metrics import Sources, page_of
 from streams.runtime.pipeline import ACCOUNTS, HEALTH, Pipeline
+from streams.runtime.probes import probes, serve_probes
 from streams.runtime.process import HOPELESS, SystemProcess
 from streams.runtime.registry import registry_of
 from streams.runtime.slots import Slot, SlotInUseError, take_slot
@@ -94,8 +96,24 @@ async def _run(configuration: Configuration, environ: Mapping[str, str], slot: S
             topic=topics.observations,
         ),
     )
+    port = configuration.health.port
+    if port:
+        answering = probes(app.liveness, app.readiness, page_of(pipeline.counts, _sources(app, pipeline)))
+        app.beside("answering probes", lambda: serve_probes(answering, configuration.orchestrator.host, port))
     app.before_joining(lambda: _require_agreement(app, configuration, topics))
     await serve(app)
+
+
+def _sources(app: WorkerApp, pipeline: Pipeline) -> Sources:
+    return Sources(
+        calls=lambda: pipeline.calls_in_flight,
+        open_requests=lambda: pipeline.open_requests,
+        partitions=lambda: app.partitions_held,
+        rebalances=lambda: app.rebalances,
+        lag=app.lag,
+        commit_age_s=app.commit_age_s,
+        stored=lambda: pipeline.stored,
+    )
 
 
 async def _require_agreement(app: WorkerApp, configuration: Configuration, topics: Topics) -> None:

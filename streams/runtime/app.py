@@ -29,15 +29,21 @@ from streams.runtime.consumer import Consumer, ConsumerThread, Transport
 from streams.runtime.fence import Fence
 from streams.runtime.log import KafkaLog
 from streams.runtime.ports import Process
+from streams.runtime.probes import Report
 from streams.runtime.process import HOPELESS, STOPPED, TRY_AGAIN
 from streams.runtime.source import FaustSource
 from streams.runtime.tables import RawTable, TableStore
+from streams.runtime.watchdog import Limits, Still, Watch, require_writable
 
-REBALANCE_TIMEOUT_S = 30.0
+REBALANCE_TIMEOUT_S = 20.0
+"""How long members may take to join again: 8 s of draining, a heartbeat, and reserve. Less than the watchdog's limit:
+those who wait for one that hangs must not end with it."""
 REQUEST_TIMEOUT_S = 40.0
 """Above the rebalance timeout: the broker may hold a JoinGroup for so long."""
-STUCK_S = 90.0
-"""How long a rebalance or recovery may show no progress, and an acknowledged offset stay uncommitted."""
+TELL_S = 5.0
+"""After so long without progress, liveness mentions it."""
+LIMBO_S = 10.0
+"""How long a rebalance may take until this worker no longer counts as ready."""
 STOP_S = 9.0
 """How long all of a stop may take (CONTRACT §4: 10 s)."""
 
@@ -128,7 +134,13 @@ class WorkerApp(faust.App):
         self.observations = self._raw_topic(settings.observations)
         self.store = TableStore({name: self._raw_table(name, topic) for name, topic in settings.tables.items()})
         self.stopping = False
+        self.limits = Limits()
+        self._watch = Watch()
+        self._watched: dict[str, Callable[[], object]] = {}
+        self._still: list[Still] = []
         self._held: frozenset[int] | None = None
+        self._left_at: float | None = None
+        self.rebalances = 0
         self._background: set[asyncio.Task[None]] = set()
         self._before_joining: list[Callable[[], Awaitable[None]]] = []
         self._beside: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {}
@@ -165,7 +177,8 @@ class WorkerApp(faust.App):
         for what, work in self._beside.items():
             self._keep(work(), what)
         self._keep(self._pipeline.run(), "the pipeline's background work")
-        self._keep(self._watch(), "the watch")
+        self._keep(self._look(), "the watch")
+        self._keep(require_writable(self.settings.state, self.process, self.limits), "the watch of the state directory")
         await super().on_start()
 
     async def shut_down(self, grace_s: float) -> NoReturn:
@@ -240,7 +253,10 @@ class WorkerApp(faust.App):
 
     def on_rebalance_start(self) -> None:
         """Limbo first. Called in the consumer's thread, before anything else hears of the rebalance."""
+        if self._held is not None:
+            self._left_at = time.monotonic()
         self._held = None
+        self.rebalances += 1
         self._pipeline.begin_rebalance()
         super().on_rebalance_start()
 
@@ -286,26 +302,59 @@ class WorkerApp(faust.App):
 
     # -- watching itself
 
-    async def _watch(self) -> None:
-        seen: object = None
-        since = time.monotonic()
+    def watching(self, what: str, state: Callable[[], object]) -> None:
+        """End the process when this state, unless it is None, stays the same for too long."""
+        self._watched[what] = state
+
+    async def _look(self) -> None:
         while True:
             await asyncio.sleep(1)
-            now, state = time.monotonic(), self._unfinished()
-            if state is None or state != seen:
-                seen, since = state, now
-            elif now - since > STUCK_S:
-                self.process.exit(TRY_AGAIN, f"no progress for {STUCK_S:.0f} s: {state}")
+            self._still = self._watch.look(self._states(), time.monotonic())
+            for still in self._still:
+                if still.for_s >= self.limits.still_s:
+                    self.process.exit(TRY_AGAIN, str(still))
 
-    def _unfinished(self) -> object:
-        """Describe what has to move on; None if nothing has to."""
+    def _states(self) -> dict[str, object]:
+        """Describe what has to move on; None where nothing has to."""
         if self.stopping:
-            return None
+            return {}
+        states: dict[str, object] = dict.fromkeys(("taking up partitions", "committing", "fetching", *self._watched))
         if self._held is None:
             missing = cast(TableManager, self.tables).recovery.active_remaining_total() if self.in_recovery else 0
-            return f"generation {self.consumer_generation_id} not taken up, {missing} rows to recover"
-        late = cast(Consumer, self.consumer).uncommitted()
-        return f"uncommitted offsets {late}" if late else None
+            recovering = f"generation {self.consumer_generation_id} not taken up, {missing} rows to recover"
+            return {**states, "taking up partitions": recovering}
+        consumer = cast(Consumer, self.consumer)
+        states |= {"committing": consumer.uncommitted() or None, "fetching": consumer.unfetched() or None}
+        return states | {what: state() for what, state in self._watched.items()}
+
+    def liveness(self) -> Report:
+        """Say whether this process should go on. One that should not ends by itself, too."""
+        stuck = any(still.for_s >= self.limits.still_s for still in self._still)
+        return Report(not stuck, tuple(str(still) for still in self._still if still.for_s >= TELL_S))
+
+    def commit_age_s(self) -> float:
+        """Return for how long delivered records have waited for a commit without progress."""
+        return next((still.for_s for still in self._still if still.what == "committing"), 0.0)
+
+    def lag(self) -> dict[str, int]:
+        """Return how many records of each source wait, as far as is known."""
+        return cast(Consumer, self.consumer).lag() if self._consumer is not None else {}
+
+    @property
+    def partitions_held(self) -> int:
+        """How many home partitions are decided on here."""
+        return len(self._held or ())
+
+    def readiness(self) -> Report:
+        """Say whether its partitions are processed; a rebalance does not count at once."""
+        if self.stopping:
+            return Report(False, ("stopping",))
+        if self._held is not None:
+            return Report(True)
+        if self._left_at is None:
+            return Report(False, ("no partitions have been taken up yet",))
+        for_s = time.monotonic() - self._left_at
+        return Report(for_s < LIMBO_S, (f"in a rebalance for {for_s:.0f} s",))
 
 
 def build_app(settings: WorkerSettings, process: Process) -> WorkerApp:

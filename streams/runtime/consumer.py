@@ -5,8 +5,10 @@ rebalance. Table changelogs come through the same loop, when recovery asks for t
 """
 
 import asyncio
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -27,8 +29,6 @@ FETCH_WAIT_S = 0.25
 """How long one look for records waits; a rebalance waits for the look to end before it seeks."""
 LONG_POLL_MS = 500
 """How long the broker may hold a fetch: also the worst wait of a partition that the fetch does not name."""
-STALL_S = 30
-"""How long the main loop may hang."""
 LEAVE_S = 3
 NEVER_MS = 365 * 24 * 3600 * 1000
 """aiokafka makes a member that owns nothing leave after `max_poll_interval`, for ever; this process watches itself."""
@@ -141,14 +141,32 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     async def _watch_main_loop(self) -> None:
         """End the process when its main loop hangs: heartbeats from here would keep its partitions from others."""
         answered = threading.Event()
-        unanswered = 0
+        unanswered, limit_s = 0, cast(Any, self.app).limits.stall_s
+        main = threading.main_thread().ident or 0
         while not self.should_stop:
             answered.clear()
             self.parent_loop.call_soon_threadsafe(answered.set)
             await self.sleep(1)
             unanswered = 0 if answered.is_set() else unanswered + 1  # counted, so that a suspension does not matter
-            if unanswered >= STALL_S:
-                cast(Any, self.app).process.exit(TRY_AGAIN, f"the main loop has not answered for {STALL_S} s")
+            if unanswered >= limit_s:
+                where = "".join(traceback.format_stack(sys._current_frames().get(main), limit=4))
+                self._end(f"the event loop has not answered for {limit_s:g} s; it is at\n{where}")
+
+    def _end(self, why: str) -> None:
+        cast(Any, self.app).process.exit(TRY_AGAIN, why)
+
+    def reach(self) -> dict[TP, tuple[int, int]]:
+        """Return position and known end of every assigned partition, where both are known. From any thread."""
+        subscription = None if self._consumer is None else self._consumer._subscription.subscription
+        assignment = None if subscription is None else subscription.assignment
+        found: dict[TP, tuple[int, int]] = {}
+        if assignment is None:
+            return found
+        for tp in tuple(assignment.tps):
+            state = assignment.state_value(tp)
+            if state is not None and state._position is not None and state.lso is not None:
+                found[TP(tp.topic, tp.partition)] = (state._position, state.lso)
+        return found
 
     async def extents(self, tps: list[TP]) -> dict[TP, Extent]:
         """Look up what is committed of these partitions and what the log has of them."""
@@ -215,12 +233,28 @@ class Consumer(driver.Consumer):
         return True
 
     def uncommitted(self) -> list[tuple[str, int, int]]:
-        """Return topic, partition and committed offset wherever more is acknowledged."""
+        """Return topic, partition and committed offset wherever more was delivered."""
         return sorted(
-            (tp.topic, tp.partition, self._stored.get(tp, 0))
-            for tp, offset in self._acknowledged.items()
-            if offset > self._stored.get(tp, 0)
+            (tp.topic, tp.partition, stored)
+            for tp, stored in self._stored.items()
+            if (self._contiguity.expects(tp) or 0) > stored
         )
+
+    def unfetched(self) -> list[tuple[str, int, int]]:
+        """Return topic, partition and position of sources of which the broker is known to have more."""
+        reach = cast(ConsumerThread, self._thread).reach()
+        return sorted(
+            (tp.topic, tp.partition, at) for tp, (at, end) in reach.items() if tp in self._stored and at < end
+        )
+
+    def lag(self) -> dict[str, int]:
+        """Return how many records of each source are in the log and not yet acknowledged, as far as is known."""
+        reach = cast(ConsumerThread, self._thread).reach()
+        lag: dict[str, int] = {}
+        for tp, stored in self._stored.items():
+            _, end = reach.get(tp, (0, 0))
+            lag[tp.topic] = lag.get(tp.topic, 0) + max(0, end - self._acknowledged.get(tp, stored))
+        return lag
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Forget the offsets of the generation that is over, then let Faust and the pipeline drain."""

@@ -19,5 +19,6 @@ class Counts:
     attempts: Counter[tuple[str, str]] = field(default_factory=Counter)
     dead_letters: Counter[str] = field(default_factory=Counter)
     redriven: int = 0
+    unclassified: int = 0
     forgotten: int = 0
     swept: int = 0

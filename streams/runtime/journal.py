@@ -79,6 +79,7 @@ class Journal:
         self._last: Group | None = None
         self._in_flight: deque[asyncio.Task[None]] = deque()
         self._held_back: list[tuple[int, Effect]] = []
+        self.groups, self.records = 0, 0
 
     def read(self, table: str, partition: int, key: bytes, decode: Callable[[bytes], T]) -> T | None:
         """Return the newest planned row, else the stored one."""
@@ -234,4 +235,6 @@ class Journal:
                 effect()
         else:
             self._held_back.extend(group.effects)
+        self.groups += 1
+        self.records += len(group.records)
         group.published.set()

@@ -166,6 +166,23 @@ class Pipeline:
             "deadletters": topics.deadletters,
         }
 
+    # --- figures
+
+    @property
+    def calls_in_flight(self) -> int:
+        """How many calls run here."""
+        return len(self._calls)
+
+    @property
+    def open_requests(self) -> int:
+        """How many requests of the partitions held here are not done."""
+        return len(self._open)
+
+    @property
+    def stored(self) -> tuple[int, int]:
+        """How many groups of decisions were stored, and how many records they were made on."""
+        return self._journal.groups, self._journal.records
+
     # --- the stages
 
     async def decide(self, source: Source) -> None:
@@ -388,7 +405,10 @@ class Pipeline:
         if isinstance(event, AttemptSucceeded | AttemptFailed):
             known = event.deployment is not None and event.deployment in self._deployments
             deployment = event.deployment if known and event.deployment else OTHER
-            self.counts.attempts[deployment, event.reason if isinstance(event, AttemptFailed) else ANSWERED] += 1
+            reason = event.reason if isinstance(event, AttemptFailed) else ANSWERED
+            self.counts.attempts[deployment, reason] += 1
+            if reason == "server_error" and isinstance(event, AttemptFailed) and event.http_status is None:
+                self.counts.unclassified += 1  # a server's own error has a status
 
     def _without_row(self, record: Record, event: Progress) -> None:
         """A call was made for a request that nobody knows: money may be missing from the books, so it must be seen."""
