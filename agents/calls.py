@@ -1,6 +1,6 @@
 """The call of one attempt: chooses a deployment, speaks to it, and says what came of it and what it cost."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import groupby
 
 import httpx
@@ -18,6 +18,7 @@ from streams.core.identity import draw
 from streams.core.registry import Candidate, Deployment, Registry, bounded
 from streams.core.request import Start
 from streams.core.routing import Option, choose_route
+from streams.runtime.concurrency import Places, QueueFullError, TooLateError
 from streams.runtime.health import HealthView
 from streams.runtime.ports import Clock
 from streams.runtime.traffic import Traffic
@@ -26,48 +27,78 @@ from streams.runtime.traffic import Traffic
 class ProviderCaller:
     """Makes calls over HTTP (`streams.runtime.calls.Caller`)."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - what a worker is made of
         self,
         client: httpx.AsyncClient,
         registry: Callable[[int], Registry],
         health: HealthView,
         clock: Clock,
         environ: Mapping[str, str],
+        places: Places,
     ) -> None:
         """`environ` holds the providers' keys."""
         self._client, self._registry, self._health, self._clock = client, registry, health, clock
-        self._environ = environ
+        self._environ, self._places = environ, places
         self._traffic = Traffic(clock)
 
     async def call(self, start: Start, request: PromptRequest) -> AttemptSucceeded | AttemptFailed:
-        """Make one attempt within the request's deadline. The outcome says how its deployment was chosen."""
-        now_ms = self._clock.now_ms()
+        """Make one attempt within the request's deadline. The outcome says how its deployment was chosen.
+
+        Where it had to wait for a place and its deployment is out by then, or too many wait there, it chooses again.
+        """
         registry = self._registry(start.decided_ms)
         found = [d for d in map(registry.deployment, start.candidates) if d is not None]
-        routing = self._route(start, request, found, registry.configuration)
-        chosen = next((d for d in found if d.id == routing.chosen), None)
-        if chosen is None:
-            outcome: AttemptSucceeded | AttemptFailed = self._nobody(start, routing, now_ms)
-        elif now_ms >= start.deadline_ms:
-            outcome = _no_call(start, "TIMEOUT_ERROR", "deadline", "its time was up before its call could start")
-        else:
+        crowded: set[str] = set()
+        while True:
+            routing = self._route(start, request, found, registry.configuration, crowded)
+            chosen = next((d for d in found if d.id == routing.chosen), None)
+            if chosen is None:
+                outcome: AttemptSucceeded | AttemptFailed | None = self._nobody(start, routing)
+            elif self._clock.now_ms() >= start.deadline_ms:
+                outcome = _too_late(start)
+            else:
+                outcome = await self._placed(start, request, chosen, registry, crowded)
+            if outcome is not None:
+                return outcome.model_copy(update={"routing": routing})
+
+    async def _placed(
+        self, start: Start, request: PromptRequest, chosen: Deployment, registry: Registry, crowded: set[str]
+    ) -> AttemptSucceeded | AttemptFailed | None:
+        """Call once there is a place; None where another choice must be made. Adds to `crowded` where too many wait."""
+        place = self._places.place(
+            chosen, tenant=start.tenant, priority=request.priority, deadline_ms=start.deadline_ms
+        )
+        try:
             with self._traffic.call(chosen.id, retry=_is_retry(start, chosen.id)):
-                outcome = await self._call(start, request, chosen, registry, now_ms)
-        return outcome.model_copy(update={"routing": routing})
+                async with place as waited:
+                    if waited and self._health.why_out(chosen.id) is not None:
+                        return None
+                    return await self._call(start, request, chosen, registry, self._clock.now_ms())
+        except QueueFullError:
+            crowded.add(chosen.id)
+            return None
+        except TooLateError:
+            return _too_late(start)
 
     def _route(
-        self, start: Start, request: PromptRequest, found: Sequence[Deployment], settings: Configuration
+        self,
+        start: Start,
+        request: PromptRequest,
+        found: Sequence[Deployment],
+        settings: Configuration,
+        crowded: Collection[str],
     ) -> Routing:
         strategy = settings.load_balancer.strategy
         prices = _prices(found, request, settings.limits.default_max_tokens) if strategy == "cost" else {}
         out = {d.id: why for d in found if (why := self._why_out(start, d.id)) is not None}
+        out.update(dict.fromkeys(crowded, "full"))
         return choose_route(
             [
                 [Option(d.id, weight=d.weight, priority=d.priority, price=prices.get(d.id, 0)) for d in group]
                 for group in _by_preference(found, request)
             ],
             strategy=strategy,
-            view=self._traffic.view((d.id for d in found), out),
+            view=self._traffic.view([d.id for d in found], out, full=[d.id for d in found if self._places.full(d)]),
             tried=start.tried,
             draw=draw(start.tenant, start.request_id, start.attempt),
         )
@@ -78,17 +109,20 @@ class ProviderCaller:
         refused = _is_retry(start, deployment) and not self._traffic.allows_retry(deployment)
         return "retry_budget" if refused else None
 
-    def _nobody(self, start: Start, routing: Routing, now_ms: int) -> AttemptFailed:
+    def _nobody(self, start: Start, routing: Routing) -> AttemptFailed:
         """Where one cools down, its end is known, so that it may be waited for; a circuit's is not."""
         why = ", ".join(f"{c.deployment} {c.reason}" for c in routing.candidates) or "none"
         message = f"no deployment is available: {why}"
         cooling = [self._health.cooldown_s(c.deployment) for c in routing.candidates if c.reason == "cooldown"]
-        if not cooling and any(c.reason == "retry_budget" for c in routing.candidates):
+        reasons = {c.reason for c in routing.candidates}
+        if cooling:
+            waits_s = _spread(min(cooling), start, (start.deadline_ms - self._clock.now_ms()) / 1000)
+            return _no_call(start, "MODEL_UNAVAILABLE", "cooldown", message, retry_after_s=waits_s)
+        if "full" in reasons:
+            return _no_call(start, "SERVICE_UNAVAILABLE", "queue_full", message)
+        if "retry_budget" in reasons:
             return _no_call(start, "MODEL_ERROR", "overloaded", message)  # what is told is the failure before
-        if not cooling:
-            return _no_call(start, "MODEL_UNAVAILABLE", "circuit_open", message)
-        waits_s = _spread(min(cooling), start, (start.deadline_ms - now_ms) / 1000)
-        return _no_call(start, "MODEL_UNAVAILABLE", "cooldown", message, retry_after_s=waits_s)
+        return _no_call(start, "MODEL_UNAVAILABLE", "circuit_open", message)
 
     async def _call(
         self, start: Start, request: PromptRequest, deployment: Deployment, registry: Registry, now_ms: int
@@ -207,6 +241,10 @@ def _is_retry(start: Start, deployment: str) -> bool:
     """Whether a call there counts as a retry. After a 429 it does not: the cooldown has limited those, and nothing
     else is wrong with the deployment."""
     return deployment in start.tried and start.last_reason != "rate_limit"
+
+
+def _too_late(start: Start) -> AttemptFailed:
+    return _no_call(start, "TIMEOUT_ERROR", "deadline", "its time was up before its call could start")
 
 
 def _spread(cools_s: float, start: Start, left_s: float) -> float:

@@ -15,6 +15,7 @@ from streams.runtime.agreement import client_id, members_of, strangers
 from streams.runtime.app import WorkerApp, WorkerSettings, build_app, serve
 from streams.runtime.clients import client_settings
 from streams.runtime.clock import SystemClock
+from streams.runtime.concurrency import Places
 from streams.runtime.health import HealthView, follow
 from streams.runtime.metrics import Sources, page_of
 from streams.runtime.pipeline import ACCOUNTS, HEALTH, Pipeline
@@ -57,6 +58,8 @@ async def _run(configuration: Configuration, environ: Mapping[str, str], slot: S
         scopes={d.id: d.scope for d in registry(clock.now_ms()).deployments},
     )
     client = provider_client(limit=MOST_CONNECTIONS)
+    owned: list[int] = []
+    places = Places(clock, lambda: len(owned), kafka.partitions)
     pipeline = Pipeline(
         registry=registry,
         topics=topics,
@@ -64,15 +67,15 @@ async def _run(configuration: Configuration, environ: Mapping[str, str], slot: S
         store=app.store,
         clock=clock,
         process=process,
-        caller=ProviderCaller(client, registry, view, clock, environ),
+        caller=ProviderCaller(client, registry, view, clock, environ, places),
     )
     decide.attach(app, pipeline)
     finish.attach(app, pipeline)
     health.attach(app, pipeline)
-    owned: list[int] = []
 
     def ready(partitions: list[int]) -> None:
         owned[:] = partitions
+        places.admit()
         log.info("ready", worker=slot.name, partitions=partitions)
 
     partitions = kafka.partitions

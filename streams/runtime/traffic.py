@@ -1,7 +1,7 @@
 """What this worker's calls do, by deployment: what its next choice goes by. Nothing here outlives the process."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from schemas.routing import LeftOut
@@ -24,14 +24,15 @@ class Traffic:
         self._choices = 0
         self._budgets: dict[str, RetryBudget] = {}
 
-    def view(self, deployments: Iterable[str], out: Mapping[str, LeftOut]) -> View:
+    def view(self, deployments: Sequence[str], out: Mapping[str, LeftOut], full: Sequence[str]) -> View:
         """Return what there is to know of these deployments at this moment."""
-        now_ms, names = self._clock.now_ms(), tuple(deployments)
+        now_ms = self._clock.now_ms()
         return View(
             out=out,
-            in_flight={name: self._in_flight[name] for name in names},
-            latency_s={name: self._latencies[name].now(now_ms) for name in names if name in self._latencies},
-            turns={name: self._turns[name] for name in names if name in self._turns},
+            full=full,
+            in_flight={name: self._in_flight[name] for name in deployments},
+            latency_s={name: self._latencies[name].now(now_ms) for name in deployments if name in self._latencies},
+            turns={name: self._turns[name] for name in deployments if name in self._turns},
         )
 
     def allows_retry(self, deployment: str) -> bool:

@@ -10,6 +10,7 @@ from agents.providers.transport import client
 from schemas.configuration import Configuration, parse
 from schemas.progress import AttemptFailed, AttemptSucceeded
 from streams.core.request import Start
+from streams.runtime.concurrency import Places
 from streams.runtime.health import HealthView
 from streams.runtime.registry import registry_of
 from tests.core.build import NOW, TRACEPARENT, prompt
@@ -35,6 +36,8 @@ class Bench:
     models: Mapping[str, Mapping[str, Any]]
     balancer: Mapping[str, Any] = field(default_factory=dict)
     clock: Clock = field(default_factory=Clock)
+    most_waiting: int = 10_000
+    owned: int = 12
 
     def __post_init__(self) -> None:
         self.configuration: Configuration = parse(_yaml(self.models, self.balancer))
@@ -42,7 +45,8 @@ class Bench:
         scopes = {d.id: d.scope for d in self.registry(NOW).deployments}
         self.health = HealthView(self.clock, "w0", max_failures=3, check_interval_s=30, scopes=scopes)
         self.client = client(limit=100)
-        self.caller = ProviderCaller(self.client, self.registry, self.health, self.clock, {})
+        self.places = Places(self.clock, lambda: self.owned, 12, most_waiting=self.most_waiting)
+        self.caller = ProviderCaller(self.client, self.registry, self.health, self.clock, {}, self.places)
 
     async def __aenter__(self) -> Self:
         return self

@@ -1,5 +1,7 @@
 """One attempt: which deployment is called, what is told of the choice, and when nobody is called."""
 
+import asyncio
+
 from schemas.progress import AttemptFailed, AttemptSucceeded
 from schemas.routing import Considered, Routing
 from streams.core.circuit import Circuit, evolve, health_of
@@ -192,3 +194,62 @@ async def test_what_a_rate_limit_held_up_is_no_retry() -> None:
         outcomes = [await bench.call(f"r-{n}", tried="a", attempt=2, after="rate_limit") for n in range(20)]
 
     assert all(isinstance(outcome, AttemptSucceeded) for outcome in outcomes)
+
+
+async def test_a_deployment_gets_no_more_calls_at_a_time_than_it_may() -> None:
+    async with FakeProvider(behaviour=Behaviour(delay_s=0.05)) as provider:
+        async with Bench({"a": {"endpoint": provider.endpoint, "max_concurrency": 3}}) as bench:
+            outcomes = await asyncio.gather(*(bench.call(f"r-{n}") for n in range(12)))
+        most = most_at_a_time(provider, 0.05)
+
+    assert all(isinstance(outcome, AttemptSucceeded) for outcome in outcomes)
+    assert most <= 3
+
+
+async def test_one_that_has_room_is_called_before_one_that_has_none() -> None:
+    async with FakeProvider(behaviour=Behaviour(delay_s=0.05)) as provider:
+        models: dict[str, dict[str, object]] = {
+            "a": {"endpoint": provider.endpoint, "max_concurrency": 1},
+            "b": {"endpoint": provider.endpoint},
+        }
+        async with Bench(models) as bench:
+            outcomes = await asyncio.gather(*(bench.call(f"r-{n}") for n in range(6)))
+
+    assert [outcome.deployment for outcome in outcomes] == ["a", "b", "b", "b", "b", "b"]
+
+
+async def test_too_many_that_wait_are_refused_from_the_lowest_priority_up() -> None:
+    async with FakeProvider(behaviour=Behaviour(delay_s=0.05)) as provider:
+        models = {"a": {"endpoint": provider.endpoint, "max_concurrency": 1}}
+        async with Bench(models, most_waiting=1) as bench:
+            outcomes = await asyncio.gather(
+                bench.call("first"),
+                bench.call("low", priority="low"),
+                bench.call("high", priority="high"),
+            )
+
+    assert isinstance(outcomes[0], AttemptSucceeded)
+    assert isinstance(outcomes[1], AttemptFailed)
+    assert (outcomes[1].code, outcomes[1].reason) == ("SERVICE_UNAVAILABLE", "queue_full")
+    assert (outcomes[1].again, outcomes[1].elsewhere) == (False, False)
+    assert isinstance(outcomes[2], AttemptSucceeded)
+    assert len(provider.calls) == 2
+
+
+async def test_who_waited_at_a_deployment_that_went_out_goes_to_another() -> None:
+    async with FakeProvider(behaviour=LIMITED) as provider, FakeProvider() as other:
+        models: dict[str, dict[str, object]] = {
+            "a": {"endpoint": provider.endpoint, "max_concurrency": 1},
+            "b": {"endpoint": other.endpoint, "name": "other"},
+        }
+        async with Bench(models) as bench:
+            outcomes = await asyncio.gather(*(bench.call(f"r-{n}", model=["m", "other"]) for n in range(5)))
+
+    assert [outcome.deployment for outcome in outcomes] == ["a", "b", "b", "b", "b"]
+    assert len(provider.calls) == 1
+
+
+def most_at_a_time(provider: FakeProvider, each_s: float) -> int:
+    """Return how many calls the provider had at a time, from when they came."""
+    came = [call.at for call in provider.calls]
+    return max(sum(at <= moment < at + each_s for at in came) for moment in came)
