@@ -1,7 +1,7 @@
 """The `models` section: one entry per deployment, several may serve one model name."""
 
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, GetJsonSchemaHandler, StrictBool, model_validator
 from pydantic.json_schema import JsonSchemaValue
@@ -17,8 +17,8 @@ _MOST_USD_PER_TOKEN = 1  # nobody asks more: a price per million tokens has slip
 _PER_MILLION = Usd(_MOST_USD_PER_TOKEN * 1_000_000, 12, " per million tokens")
 
 
-class Price(Section):
-    """Rates of a deployment. The string `free` means that nothing costs anything."""
+class RateCard(Section):
+    """Rates of a deployment, or of its calls above some input."""
 
     input_usd_per_million: Annotated[Decimal, _PER_MILLION] = Field(description="US dollars per million input tokens.")
     output_usd_per_million: Annotated[Decimal, _PER_MILLION] = Field(
@@ -31,7 +31,9 @@ class Price(Section):
         default=None, description="US dollars per million input tokens written to the provider's cache. Default: none."
     )
     cache_write_1h_usd_per_million: Annotated[Decimal, _PER_MILLION] | None = Field(
-        default=None, description="US dollars per million input tokens written to its one-hour cache. Default: none."
+        default=None,
+        description="US dollars per million input tokens written to its one-hour cache; the dearer of the two counts"
+        " for every write. Default: none.",
     )
     reasoning_usd_per_million: Annotated[Decimal, _PER_MILLION] | None = Field(
         default=None, description="US dollars per million reasoning tokens, where priced apart. Default: none."
@@ -39,6 +41,29 @@ class Price(Section):
     per_request_usd: Annotated[Decimal, Usd(1000, 12, " per request")] = Field(
         default=Decimal(0), description="US dollars per request, beside its tokens."
     )
+
+
+class Tier(RateCard):
+    """Rates of calls with a long input, for all of their tokens."""
+
+    above_input_tokens: Annotated[int, Integer(1)] = Field(
+        description="A call with more input tokens than these has this tier's rates, for all of its tokens."
+    )
+
+
+class Price(RateCard):
+    """Rates of a deployment. The string `free` means that nothing costs anything."""
+
+    tiers: tuple[Tier, ...] | None = Field(
+        default=None, description="Rates of calls with a long input, ascending. Default: none, one price for all."
+    )
+
+    @model_validator(mode="after")
+    def _tiers_ascend(self) -> Self:
+        starts = [tier.above_input_tokens for tier in self.tiers or ()]
+        if starts != sorted(set(starts)):
+            raise ValueError("must have `tiers` with ascending `above_input_tokens`")
+        return self
 
     @model_validator(mode="before")
     @classmethod

@@ -14,11 +14,14 @@ _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,60}")
 _SECRET_NAME = re.compile(r"passw|pwd|key|secret|token|credential|bearer", re.IGNORECASE)
 _COUNTS_AND_PRICES = frozenset(
     {
+        "above_input_tokens",
         "cost_per_token",
         "default_max_tokens",
+        "image_tokens",
         "max_output_tokens",
         "max_tokens",
         "template_tokens",
+        "tokenizer",
         "tokens_per_minute",
     }
 )

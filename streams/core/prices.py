@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from schemas.usage import LineClass, Price
 
@@ -92,27 +92,33 @@ class Rates:
     def of_price(cls, price: object, version: str, source: PriceSource = "configuration") -> Self:
         """Return rates from the keys or attributes of a configured `price` (CONTRACT §3): `input_usd_per_million` …
 
+        Of cache writes of two lifetimes the dearer one counts. `tiers` (`above_input_tokens` and rates) become `steps`.
         Raises ValueError where input or output is missing or a rate is no decimal number.
         """
 
+        def told(name: str) -> Any:
+            return price.get(name) if isinstance(price, Mapping) else getattr(price, name, None)
+
         def rate_of(name: str) -> Decimal | None:
-            given = price.get(name) if isinstance(price, Mapping) else getattr(price, name, None)
+            given = told(name)
             return None if given is None else _decimal(name, given)
 
         input_rate, output_rate = rate_of("input_usd_per_million"), rate_of("output_usd_per_million")
         if input_rate is None or output_rate is None:
             raise ValueError("a price needs input_usd_per_million and output_usd_per_million")
+        writes = (rate_of("cache_write_usd_per_million"), rate_of("cache_write_1h_usd_per_million"))
         return cls(
             input_rate,
             output_rate,
             version,
             source,
             cache_read=rate_of("cache_read_usd_per_million"),
-            cache_write=rate_of("cache_write_usd_per_million"),
+            cache_write=max((rate for rate in writes if rate is not None), default=None),
             audio_input=rate_of("audio_input_usd_per_million"),
             reasoning=rate_of("reasoning_usd_per_million"),
             audio_output=rate_of("audio_output_usd_per_million"),
             per_request=rate_of("per_request_usd") or Decimal(0),
+            steps=tuple((_start_of(tier), cls.of_price(tier, version, source)) for tier in told("tiers") or ()),
         )
 
     @classmethod
@@ -170,6 +176,13 @@ def _shifted(rate: Decimal, places: int) -> int:
     """Return rate × 10^places, which the caller knows to be an integer; no context can round it."""
     _, digits, _ = rate.as_tuple()
     return int("".join(map(str, digits)) + "0" * (_exponent(rate) + places))
+
+
+def _start_of(tier: object) -> int:
+    start = tier.get("above_input_tokens") if isinstance(tier, Mapping) else getattr(tier, "above_input_tokens", None)
+    if not isinstance(start, int):
+        raise ValueError(f"above_input_tokens: {start!r} is no whole number")
+    return start
 
 
 def _decimal(name: str, given: object) -> Decimal:

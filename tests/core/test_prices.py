@@ -7,6 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.configuration import parse
+from schemas.usage import Usage
+from streams.core.costs import bound_of, cost_of
 from streams.core.prices import Rates, plain
 
 CONTRACT_PRICE = {
@@ -46,6 +49,32 @@ def test_what_is_not_given_costs_what_it_is_part_of() -> None:
         "audio_output": "8",
         "per_request": "0",
     }
+
+
+def test_of_two_lifetimes_of_cache_writes_the_dearer_one_counts() -> None:
+    price = {"input_usd_per_million": "3", "output_usd_per_million": "15", "cache_write_1h_usd_per_million": "6"}
+
+    assert Rates.of_price(price, "v1").cache_write == Decimal(6)
+    assert Rates.of_price(price | {"cache_write_usd_per_million": "3.75"}, "v1").cache_write == Decimal(6)
+    assert Rates.of_price(price | {"cache_write_usd_per_million": "7"}, "v1").cache_write == Decimal(7)
+
+
+def test_configured_tiers_bill_a_long_prompt_as_a_whole_and_bound_it() -> None:
+    (model,) = parse("""
+models:
+  - name: m
+    endpoint: http://127.0.0.1:1/v1
+    price:
+      input_usd_per_million: 1
+      output_usd_per_million: 10
+      tiers: [{above_input_tokens: 200000, input_usd_per_million: 2, output_usd_per_million: 15}]
+""").models
+    rates = Rates.of_price(model.price, "v1")
+
+    assert cost_of(Usage(input_tokens=200_000, output_tokens=100), rates)[0] == 200_000_000 + 1_000_000
+    assert cost_of(Usage(input_tokens=200_001, output_tokens=100), rates)[0] == 400_002_000 + 1_500_000
+    assert bound_of(200_000, 100, rates) == 201_000_000
+    assert bound_of(200_001, 100, rates) == 401_502_000
 
 
 def test_a_free_class_is_not_an_absent_one() -> None:

@@ -18,6 +18,7 @@ def lines(text: str, environ: dict[str, str] | None = None) -> list[str]:
 
 MODEL = "models:\n- name: m\n  endpoint: http://h\n"
 URL = "must be an http or https URL with a host, and without user, query or fragment"
+RATES = "input_usd_per_million: 1, output_usd_per_million: 1"
 RATE = "must be US dollars per million tokens from 0 to 1000000, with at most 12 decimals"
 PER_TOKEN = "must be US dollars per token from 0 to 1, with at most 18 decimals"
 IDENTIFIER = "must be printable ASCII without spaces, 1 to 128 characters"
@@ -65,6 +66,29 @@ WRONG_VALUES = [
     (
         MODEL + "  price: {input_usd_per_million: 1, output_usd_per_million: 1000001}",
         f"models[0].price.output_usd_per_million (line 4): 1000001: {RATE}",
+    ),
+    (
+        MODEL + "  price: {input_usd_per_million: -1, output_usd_per_million: 1}",
+        f"models[0].price.input_usd_per_million (line 4): -1: {RATE}",
+    ),
+    (
+        MODEL + "  price: {input_usd_per_million: 1, output_usd_per_million: 1, per_request_usd: 1001}",
+        "models[0].price.per_request_usd (line 4): 1001: must be US dollars per request from 0 to 1000, with at most"
+        " 12 decimals",
+    ),
+    (
+        MODEL
+        + f"  price: {{{RATES}, tiers: [{{above_input_tokens: 2, {RATES}}}, {{above_input_tokens: 2, {RATES}}}]}}",
+        "models[0].price (line 4): a mapping: must have `tiers` with ascending `above_input_tokens`",
+    ),
+    (
+        MODEL + f"  price: {{{RATES}, tiers: [{{above_input_tokens: 0, {RATES}}}]}}",
+        "models[0].price.tiers[0].above_input_tokens (line 4): 0: must be an integer of at least 1",
+    ),
+    (MODEL + "  image_tokens: 0", "models[0].image_tokens (line 4): 0: must be an integer of at least 1"),
+    (
+        MODEL + "  tokenizer: o300k",
+        'models[0].tokenizer (line 4): "o300k": must be cl100k_base or o200k_base',
     ),
     (
         MODEL + "  price: free\n  cost_per_token: 0",

@@ -46,7 +46,7 @@ def test_it_names_its_dialect() -> None:
 
 def test_every_mapping_is_closed_and_every_key_described_with_its_default() -> None:
     found = list(objects(json_schema()))
-    assert len(found) == 16
+    assert len(found) == 17
     for mapping in found:
         assert mapping["additionalProperties"] is False
         for name, key in mapping["properties"].items():

@@ -30,6 +30,7 @@ UNITS: Final[dict[str, str]] = {
     "cache_write_1h_usd_per_million": "USD per million tokens",
     "reasoning_usd_per_million": "USD per million tokens",
     "per_request_usd": "USD per request",
+    "above_input_tokens": "tokens",
     "max_output_tokens": "tokens",
     "template_tokens": "tokens",
     "image_tokens": "tokens",
