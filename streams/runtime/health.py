@@ -123,6 +123,8 @@ class HealthView:
             before, now_ms = self._cooldown(health.deployment), self._clock.now_ms()
             after = cooldown.told(before, health.cooldown_until_ms, now_ms)
             self._cooldowns[self._scope(health.deployment)] = after
+            if after.until_ms > max(before.until_ms, now_ms):
+                log.info("cooldown", deployment=health.deployment, seconds=after.left_s(now_ms))
 
     def take_observations(self) -> list[Observation]:
         """Return what was seen since the last time, one observation per deployment that had calls."""
