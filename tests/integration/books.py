@@ -52,6 +52,32 @@ class Books:
         }
         return sum(amount for key, amount in open_bounds.items() if key not in adjusted)
 
+    @property
+    def unresolved(self) -> set[str]:
+        """Requests of which an attempt is booked at its bound, and its truth unknown."""
+        attempts: dict[str, set[tuple[str, int]]] = defaultdict(set)
+        for cost in self.costs.values():
+            attempts[cost["type"]].add((cost["request_id"], cost["attempt"]))
+        return {request_id for request_id, _ in attempts["cost.uncertain.v1"] - attempts["cost.adjusted.v1"]}
+
+    @property
+    def billed_by_request(self) -> Counter[str]:
+        """What is billed for each request id, in nano-USD."""
+        billed: Counter[str] = Counter()
+        for cost in self.costs.values():
+            billed[cost["request_id"]] += cost["cost_nano_usd"]
+        return billed
+
+    def compare_with_invoice(self, charged: Counter[str]) -> None:
+        """Check request by request: what is billed is what was charged, never less where a call was lost."""
+        billed, unresolved = self.billed_by_request, self.unresolved
+        assert billed.keys() >= charged.keys()
+        for request_id, amount in billed.items():
+            if request_id in unresolved:
+                assert amount >= charged[request_id], request_id
+            else:
+                assert amount == charged[request_id], request_id
+
     def terminal(self, tenant: str, request_id: str) -> dict[str, Any]:
         """Return the one outcome of a request; fails where there is none or more than one."""
         (value,) = set(self.outcomes[tenant, request_id])

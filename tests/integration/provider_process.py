@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,13 @@ class Provider:
         """Return the invoice in nano-USD, at one rate for all tokens."""
         lines = [json.loads(line) for line in self.journal.read_text().splitlines()]
         return sum(nano_per_token * (line["prompt_tokens"] + line["completion_tokens"]) for line in lines)
+
+    def charged_by_marker(self, nano_per_token: int) -> Counter[str]:
+        """Return the same for each `marker:` that prompts hold."""
+        charged: Counter[str] = Counter()
+        for line in map(json.loads, self.journal.read_text().splitlines()):
+            charged[line["marker"]] += nano_per_token * (line["prompt_tokens"] + line["completion_tokens"])
+        return charged
 
     def calls(self) -> int:
         """Return how many requests it received."""

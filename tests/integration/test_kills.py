@@ -72,6 +72,7 @@ async def kill_twenty_times(kafka: Kafka, topic_prefix: str, tmp_path: Path, pro
         f"uncertain {books.uncertain}"
     )
     assert charged <= books.billed <= charged + books.uncertain
+    books.compare_with_invoice(provider.charged_by_marker(NANO_PER_TOKEN))
 
 
 async def _load(bootstrap: str, prefix: str, sent: list[tuple[str, str]]) -> None:
@@ -83,7 +84,7 @@ async def _load(bootstrap: str, prefix: str, sent: list[tuple[str, str]]) -> Non
     for n in range(REQUESTS):
         await asyncio.sleep(max(0.0, begun + n / PER_SECOND - loop.time()))
         tenant, request_id = f"t{n % TENANTS}", f"r-{n}"
-        body = {"request_id": request_id, "tenant": tenant, "model": "m", "prompt": f"marker:{n}", "max_tokens": 64}
+        body = {"request_id": request_id, "tenant": tenant, "model": "m", "prompt": f"marker:r-{n}", "max_tokens": 64}
         await producer.send(f"{prefix}prompt.requests", json.dumps(body).encode(), key=str(n % 7).encode())
         sent.append((tenant, request_id))
     await producer.stop()
