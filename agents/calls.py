@@ -73,7 +73,8 @@ class ProviderCaller:
                 async with place as waited:
                     if waited and self._health.why_out(chosen.id) is not None:
                         return None
-                    return await self._call(start, request, chosen, registry, self._clock.now_ms())
+                    with self._health.probe(chosen.id):
+                        return await self._call(start, request, chosen, registry, self._clock.now_ms())
         except QueueFullError:
             crowded.add(chosen.id)
             return None

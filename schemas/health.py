@@ -27,11 +27,14 @@ class Observation(Value):
     at_ms: Milliseconds
 
 
-CircuitState = Literal["closed", "open"]
+CircuitState = Literal["closed", "open", "half_open"]
 
 
 class ModelHealth(Event):
-    """Topic `model.health`, compacted, key: deployment id; read whole by every worker."""
+    """Topic `model.health`, compacted, key: deployment id; read whole by every worker.
+
+    `probe_by`: while the circuit is half-open, the one worker that may call, one call at a time.
+    """
 
     type: Literal["model.health.v1"] = "model.health.v1"
     deployment: DeploymentId
@@ -42,3 +45,4 @@ class ModelHealth(Event):
     failures: dict[str, NonNegativeInt]
     last_reason: str | None = None
     cooldown_until_ms: Milliseconds | None = None
+    probe_by: str | None = None

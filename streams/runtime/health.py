@@ -1,7 +1,9 @@
 """What this worker knows of the deployments' health: what HEALTH published, and what it has just seen itself."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from logging import INFO, WARNING
 from typing import Any, Literal
 
 import structlog
@@ -18,6 +20,11 @@ from streams.runtime.ports import Log as EventLog
 OBSERVE_EVERY_S = 1.0
 READ_TIMEOUT_MS = 1_000
 NO_COOLDOWN = Cooldown()
+_CIRCUIT_IS: Mapping[CircuitState, str] = {
+    "open": "circuit open",
+    "half_open": "circuit half-open",
+    "closed": "circuit closed",
+}
 
 log = structlog.get_logger()
 
@@ -32,6 +39,8 @@ class Seen:
     successes: int = 0
     failures: dict[str, int] = field(default_factory=dict)
     untold_cooldown_ms: int | None = None
+    may_probe: bool = False
+    probing: bool = False
 
 
 class HealthView:
@@ -77,17 +86,34 @@ class HealthView:
     def is_out(self, deployment: str) -> bool:
         """Whether its circuit keeps calls away, whatever its quota scope does."""
         seen = self._seen.get(deployment)
-        return seen is not None and (seen.circuit == "open" or self._clock.now_ms() < seen.suspected_until_ms)
+        if seen is None:
+            return False
+        opened = seen.circuit == "open" or (seen.circuit == "half_open" and (seen.probing or not seen.may_probe))
+        return opened or self._clock.now_ms() < seen.suspected_until_ms
 
     def circuit_open(self, deployment: str) -> bool:
-        """Whether HEALTH has opened its circuit."""
+        """Whether HEALTH has opened its circuit, and not closed it again."""
         seen = self._seen.get(deployment)
-        return seen is not None and seen.circuit == "open"
+        return seen is not None and seen.circuit != "closed"
+
+    @contextmanager
+    def probe(self, deployment: str) -> Iterator[None]:
+        """Keep other calls away while this one runs, where the circuit is half-open."""
+        seen = self._seen.setdefault(deployment, Seen())
+        probes = seen.circuit == "half_open"
+        seen.probing |= probes
+        try:
+            yield
+        finally:
+            if probes:
+                seen.probing = False
 
     def saw_success(self, deployment: str) -> None:
         """Count an answer."""
         seen = self._seen.setdefault(deployment, Seen())
         seen.successes += 1
+        if seen.circuit == "half_open":
+            seen.circuit = "closed"
         seen.failures_in_a_row = 0
         if self._cooldown(deployment).refusals:
             self._cooldowns[self._scope(deployment)] = cooldown.answered(self._cooldown(deployment))
@@ -97,6 +123,8 @@ class HealthView:
         seen = self._seen.setdefault(deployment, Seen())
         seen.failures[reason] = seen.failures.get(reason, 0) + 1
         seen.failures_in_a_row += 1
+        if seen.circuit == "half_open" and seen.probing:
+            seen.circuit = "open"
         if seen.failures_in_a_row >= self._max_failures:
             seen.suspected_until_ms = self._clock.now_ms() + self._suspicion_ms
             seen.failures_in_a_row = 0
@@ -111,14 +139,14 @@ class HealthView:
             log.warning("cooldown", deployment=deployment, seconds=after.left_s(now_ms))
 
     def learn(self, health: ModelHealth) -> None:
-        """Take over what HEALTH has concluded. Closing a circuit that was open ends a suspicion, too."""
+        """Take over what HEALTH has concluded. A circuit that is no longer open ends a suspicion, too."""
         seen = self._seen.setdefault(health.deployment, Seen())
-        if seen.circuit == "open" and health.circuit == "closed":
-            seen.suspected_until_ms = 0
-            log.info("circuit closed", deployment=health.deployment)
-        elif seen.circuit == "closed" and health.circuit == "open":
-            log.warning("circuit open", deployment=health.deployment, reason=health.last_reason)
-        seen.circuit = health.circuit
+        if seen.circuit != health.circuit:
+            if health.circuit != "open":
+                seen.suspected_until_ms = seen.failures_in_a_row = 0
+            level = WARNING if health.circuit == "open" else INFO
+            log.log(level, _CIRCUIT_IS[health.circuit], deployment=health.deployment, reason=health.last_reason)
+        seen.circuit, seen.may_probe = health.circuit, health.probe_by == self._worker
         if health.cooldown_until_ms is not None:
             before, now_ms = self._cooldown(health.deployment), self._clock.now_ms()
             after = cooldown.told(before, health.cooldown_until_ms, now_ms)

@@ -253,3 +253,60 @@ def most_at_a_time(provider: FakeProvider, each_s: float) -> int:
     """Return how many calls the provider had at a time, from when they came."""
     came = [call.at for call in provider.calls]
     return max(sum(at <= moment < at + each_s for at in came) for moment in came)
+
+
+def half_open(bench: Bench, probe_by: str) -> None:
+    """Let the bench's worker hear that the circuit of `a` is half-open."""
+    circuit = Circuit("a", state="half_open", last_worker=probe_by)
+    bench.health.learn(health_of(circuit, partition=0, time_ms=NOW))
+
+
+async def test_only_the_worker_that_may_probe_calls_a_half_open_deployment() -> None:
+    async with FakeProvider() as provider, Bench({"a": {"endpoint": provider.endpoint}}) as bench:
+        half_open(bench, "w1")
+        refused = await bench.call("r-1")
+        half_open(bench, "w0")
+        probed = await bench.call("r-2")
+
+    assert isinstance(refused, AttemptFailed)
+    assert refused.reason == "circuit_open"
+    assert isinstance(probed, AttemptSucceeded)
+
+
+async def test_one_call_at_a_time_probes_and_its_answer_lets_all_others_in() -> None:
+    async with (
+        FakeProvider(behaviour=Behaviour(delay_s=0.05)) as provider,
+        Bench({"a": {"endpoint": provider.endpoint}}) as bench,
+    ):
+        half_open(bench, "w0")
+        outcomes = await asyncio.gather(*(bench.call(f"r-{n}") for n in range(5)))
+        after = await asyncio.gather(*(bench.call(f"after-{n}") for n in range(5)))
+
+    assert [isinstance(outcome, AttemptSucceeded) for outcome in outcomes] == [True, False, False, False, False]
+    assert all(isinstance(outcome, AttemptSucceeded) for outcome in after)
+
+
+async def test_a_probe_that_fails_keeps_all_calls_away_again() -> None:
+    async with (
+        FakeProvider(behaviour=Behaviour(status=500)) as provider,
+        Bench({"a": {"endpoint": provider.endpoint}}) as bench,
+    ):
+        half_open(bench, "w0")
+        for n in range(5):
+            await bench.call(f"r-{n}")
+
+    assert len(provider.calls) == 1
+
+
+async def test_a_half_open_circuit_ends_what_a_worker_suspected() -> None:
+    async with (
+        FakeProvider(behaviour=Behaviour(status=500)) as provider,
+        Bench({"a": {"endpoint": provider.endpoint}}) as bench,
+    ):
+        for n in range(3):
+            await bench.call(f"r-{n}")
+        provider.behaviour = Behaviour()
+        half_open(bench, "w0")
+        probed = await bench.call("probe")
+
+    assert isinstance(probed, AttemptSucceeded)

@@ -1,4 +1,4 @@
-"""A deployment that fails `max_failures` times in a row is out until an active check succeeds."""
+"""A deployment that fails `max_failures` times in a row is out until active checks succeed."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.broker
 PARTITIONS = 6
 
 
-async def test_a_failing_deployment_is_out_until_a_check_succeeds(
+async def test_a_failing_deployment_is_out_until_checks_succeed(
     kafka: Kafka, topic_prefix: str, tmp_path: Path
 ) -> None:
     async with FakeProvider() as provider:
@@ -58,7 +58,7 @@ async def test_a_failing_deployment_is_out_until_a_check_succeeds(
         error = books.terminal("default", f"refused-{n}")["error"]
         assert (error["code"], error["details"]["reason"]) == ("MODEL_UNAVAILABLE", "circuit_open")
     assert books.terminal("default", "answered")["text"] == "well again"
-    assert [event["circuit"] for event in health][-2:] == ["open", "closed"]
+    assert [event["circuit"] for event in health][-3:] == ["open", "half_open", "closed"]
     assert {event["deployment"] for event in health} == {"m"}
 
 

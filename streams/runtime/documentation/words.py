@@ -60,10 +60,12 @@ FIELDS: Final[dict[str, str]] = {
     "seq": "Place in the partition's ledger, from 1 without gaps.",
     # health
     "status": "Whether the deployment is chosen for calls.",
-    "circuit": "`open` after `load_balancer.max_failures` failures in a row, until a check succeeds.",
+    "circuit": "`open` after `load_balancer.max_failures` failures in a row; `half_open` once a check has succeeded,"
+    " until a real call has, or another check.",
     "failures_in_a_row": "Failures since the last success.",
     "successes": "Calls that succeeded, in total.",
     "failures": "Calls that failed, in total, by reason.",
+    "probe_by": "While the circuit is half-open, the one worker that may call, one call at a time; else null.",
     "cooldown_until_ms": "Until when its provider asked for silence, in milliseconds since 1970; null: it did not.",
     "last_reason": "Why the last one failed.",
     # dead letters
