@@ -80,7 +80,7 @@ def test_the_image_copies_named_folders_only() -> None:
 
 def test_no_secret_and_no_address_is_built_in() -> None:
     assert not re.search(r"(?i)(api_key|password|secret|token)\w*\s*=", DOCKERFILE)
-    assert "://" not in DOCKERFILE
+    assert set(re.findall(r"\w+://([^:/]+)", DOCKERFILE)) == {"127.0.0.1"}
 
 
 def test_the_lock_of_the_image_is_the_running_part_of_the_lock_of_the_project() -> None:
@@ -178,7 +178,9 @@ def test_workers_keep_their_state_and_their_names() -> None:
 
 def test_probes_ask_the_port_that_the_worker_is_told_to_open() -> None:
     (container,) = stateful_set()["spec"]["template"]["spec"]["containers"]
-    (port,) = [variable["value"] for variable in container["env"] if variable["name"] == "ORCHESTRATOR_HEALTH__PORT"]
+    told = {variable["name"]: variable.get("value") for variable in container["env"]}
+    port = str(told["ORCHESTRATOR_HEALTH__PORT"])
+    assert told["ORCHESTRATOR_ORCHESTRATOR__HOST"] == "0.0.0.0", "probes come from outside of the pod"
     assert container["ports"] == [{"name": "health", "containerPort": int(port)}]
     asked = {probe: container[probe]["httpGet"] for probe in ("startupProbe", "livenessProbe", "readinessProbe")}
     assert asked == {
@@ -206,9 +208,23 @@ def test_the_configuration_is_valid_and_holds_no_secret() -> None:
     assert made.kafka.bootstrap_servers == "kafka:9092"
 
 
-def test_the_scrape_configuration_asks_for_readiness_and_lag() -> None:
-    jobs = {job["job_name"] for job in yaml.safe_load((DEPLOY / "prometheus.yml").read_text())["scrape_configs"]}
-    assert jobs == {"orchestrator-ready", "kafka-lag"}
+def test_alerts_ask_for_metrics_that_exist_and_name_what_to_read() -> None:
+    scrapes = yaml.safe_load((DEPLOY / "prometheus.yml").read_text())
+    assert [job["job_name"] for job in scrapes["scrape_configs"]] == ["orchestrator"]
+    assert scrapes["rule_files"] == ["prometheus-rules.yml"]
+    (group,) = yaml.safe_load((DEPLOY / "prometheus-rules.yml").read_text())["groups"]
+    known = set(re.findall(r"^\| `(orchestrator_\w+)`", (ROOT / "docs" / "metrics.md").read_text(), re.MULTILINE))
+    sections = set(re.findall(r"^## (.*)$", (ROOT / "docs" / "troubleshooting.md").read_text(), re.MULTILINE))
+    for rule in group["rules"]:
+        assert set(re.findall(r"orchestrator_\w+", rule["expr"])) <= known
+        assert rule["annotations"]["read"] in sections
+
+
+def test_the_image_is_checked_where_its_worker_answers() -> None:
+    (environment,) = [line for line in instructions("ENV") if "PYTHONUNBUFFERED" in line]
+    assert "ORCHESTRATOR_HEALTH__PORT=8081" in environment
+    (check,) = instructions("HEALTHCHECK")
+    assert "http://127.0.0.1:8081/livez" in check
 
 
 def acls(**environ: str) -> list[str]:

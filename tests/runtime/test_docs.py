@@ -3,13 +3,14 @@
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # it has no types
 
 from schemas.configuration import parse
 from schemas.deadletters import DeadLetter, PromptDeadLettered
+from schemas.errors import ErrorCode, Reason
 from schemas.progress import Answer, AttemptRedriven, RequestExpired
 from streams.core import publish
 from streams.core.publish import Output
@@ -223,3 +224,42 @@ def test_the_environment_wins_as_the_page_shows() -> None:
 def test_the_warnings_on_the_page_are_those_that_there_are() -> None:
     (shown,) = re.findall(r"^\* `([^`]+)`: the section", settings.text(), re.MULTILINE)
     assert parse("cache: {enabled: true}").warnings == (shown,)
+
+
+# --- troubleshooting
+
+PAGE = (DOCS / "troubleshooting.md").read_text()
+SOURCE = "\n".join(
+    file.read_text() for name in ("agents", "streams", "schemas") for file in (DOCS.parent / name).rglob("*.py")
+)
+
+
+def said(rows: str) -> list[str]:
+    """Return what stands in backticks in the first column of a table."""
+    return [
+        found
+        for line in rows.splitlines()
+        if line.startswith("| `")
+        for found in re.findall(r"`([^`]+)`", line.split(" | ")[0])
+    ]
+
+
+@pytest.mark.parametrize("section", ["A worker ends", "A bug of ours"])
+def test_what_the_page_for_the_night_quotes_is_what_the_log_says(section: str) -> None:
+    quoted = said(PAGE.split(f"\n## {section}\n")[1].split("\n## ")[0])
+    assert len(quoted) > 5
+    assert [words for words in quoted if words not in SOURCE] == []
+
+
+def test_the_page_for_the_night_tells_every_end_after_which_starting_again_does_not_help() -> None:
+    ends = re.findall(r'\.exit\(\s*HOPELESS,\s*f?"([^"]*)"', SOURCE)
+    assert len(ends) > 4
+    quoted = said(PAGE)
+    variables = [end for end in ends if end.startswith("{why}")]
+    assert [end for end in ends if end not in variables and not any(words in end for words in quoted)] == []
+
+
+def test_the_codes_and_reasons_on_the_page_for_the_night_exist() -> None:
+    found = said(PAGE.split("\n## Requests fail\n")[1].split("\n## ")[0])
+    words = {word for word in found if word != "circuit open"}
+    assert words <= {*get_args(ErrorCode), *get_args(Reason)}
