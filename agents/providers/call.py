@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final, Literal
 
 import httpx
@@ -19,7 +20,7 @@ import orjson
 from agents.providers import anthropic_messages, gemini, openai_chat, refusals
 from agents.providers.dialect import CannotSayError, Conversation, Dialect, Reading
 from agents.providers.refusals import Verdict
-from agents.providers.transport import GarbledResponse
+from agents.providers.transport import USER_AGENT, GarbledResponse
 from schemas.errors import ErrorCode, Reason
 from schemas.progress import Answer
 from schemas.usage import Usage
@@ -149,7 +150,7 @@ async def _ask(client: httpx.AsyncClient, call: Call, course: _Course) -> Readin
     if call.api_key is not None and not _KEY.fullmatch(call.api_key):
         return Reading(replace(refusals.AUTH, message="The key that is configured cannot be a key"))
     dialect = DIALECTS[call.dialect]
-    url = dialect.url_of(call.endpoint, call.provider_model)
+    url = _url_of(call.dialect, call.endpoint, call.provider_model)
     try:
         written = dialect.write(
             call.request, provider_model=call.provider_model, max_tokens=call.max_tokens, host=url.host
@@ -157,27 +158,35 @@ async def _ask(client: httpx.AsyncClient, call: Call, course: _Course) -> Readin
     except CannotSayError as unsaid:
         return Reading(replace(refusals.UNSAYABLE, message=f"{refusals.UNSAYABLE.message}: {unsaid}"))
     course.dropped = written.dropped
-    async with client.stream(
-        "POST",
-        url,
-        content=written.body,
-        headers=_headers_of(call, dialect),
-        follow_redirects=False,
-        extensions={"trace": course.trace},
-    ) as response:
+    told = {"trace": course.trace, "timeout": client.timeout.as_dict()}
+    request = httpx.Request("POST", url, headers=_headers_of(call, dialect), content=written.body, extensions=told)
+    response = await client.send(request, stream=True, follow_redirects=False)
+    try:
         course.note(response)
         if not response.is_success:
             return await _read_error(response, call, dialect)
         answer = await _read_body(response, call.max_answer_bytes)
+    finally:
+        await response.aclose()
     if isinstance(answer, Verdict):
         return Reading(answer)
     framed = "content-length" in response.headers or "transfer-encoding" in response.headers
     return dialect.read(answer, framed=framed, may_be_empty="stop" in call.request.parameters)
 
 
+@lru_cache(maxsize=1024)
+def _url_of(dialect: str, endpoint: str, provider_model: str) -> httpx.URL:
+    return DIALECTS[dialect].url_of(endpoint, provider_model)
+
+
 def _headers_of(call: Call, dialect: Dialect) -> dict[str, str]:
-    headers = {"content-type": "application/json", "accept": "application/json", "accept-encoding": "identity"}
-    headers |= dialect.headers_of(call.api_key)
+    headers = {
+        "user-agent": USER_AGENT,
+        "content-type": "application/json",
+        "accept": "application/json",
+        "accept-encoding": "identity",
+        **dialect.headers_of(call.api_key),
+    }
     if call.traceparent is not None and _TRACEPARENT.fullmatch(call.traceparent):
         headers["traceparent"] = call.traceparent  # the standard says to ignore any other
     return headers
