@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from decimal import ROUND_CEILING, Decimal
+from functools import lru_cache
 from typing import Annotated
 
 from pydantic import Field, StringConstraints
@@ -21,6 +22,7 @@ Tenant = Identifier
 DeploymentId = Identifier
 
 
+@lru_cache(maxsize=4096)
 def rfc3339(moment_ms: int) -> str:
     """Write a moment as RFC 3339 in UTC with milliseconds: `2026-11-23T02:00:00.000Z`."""
     seconds, millis = divmod(moment_ms, 1000)

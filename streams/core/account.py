@@ -7,17 +7,24 @@ was told, or an operator lowers a limit. Windows are UTC calendar, by the home r
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 
 NO_WINDOW = "none"
+MINUTE_MS = 60_000
 
 _FORMATS = {"minute": "%Y-%m-%dT%H:%M", "hour": "%Y-%m-%dT%H", "day": "%Y-%m-%d", "month": "%Y-%m"}
 
 
 def window_id(kind: str, moment_ms: int) -> str:
     """Name the window of this kind that a moment lies in: `day:2026-11-23`, `total`."""
+    return _window_id(kind, moment_ms // MINUTE_MS)
+
+
+@lru_cache(maxsize=1024)
+def _window_id(kind: str, minute: int) -> str:
     if kind not in _FORMATS:
         return kind
-    return f"{kind}:{datetime.fromtimestamp(moment_ms // 1000, UTC).strftime(_FORMATS[kind])}"
+    return f"{kind}:{datetime.fromtimestamp(minute * 60, UTC).strftime(_FORMATS[kind])}"
 
 
 @dataclass(frozen=True, slots=True)

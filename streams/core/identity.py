@@ -1,10 +1,15 @@
 """Ids that a repetition finds again."""
 
-from hashlib import blake2b
-from uuid import UUID, uuid5
+from hashlib import blake2b, sha1
+from uuid import UUID
 
 EVENT_NAMESPACE = UUID("6f1d3c0e-8a57-4b92-9e46-2c7a50d81b3f")
 """Drawn once for this project. Changing it changes every event's id: consumers would count a repeated event twice."""
+
+
+_NAMESPACE = EVENT_NAMESPACE.bytes
+_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
+"""Of an RFC 9562 UUID: the two highest bits of this digit are 1 and 0."""
 
 
 def netstrings(*parts: str) -> str:
@@ -16,7 +21,10 @@ def event_id(  # noqa: PLR0917 - the parts in the order in which they are joined
     tenant: str, request_id: str, topic: str, partition: int, offset: int, what: str
 ) -> str:
     """Return the id of the event `what` that the record at these coordinates decides (DESIGN §3)."""
-    return str(uuid5(EVENT_NAMESPACE, netstrings(tenant, request_id, topic, str(partition), str(offset), what)))
+    name = netstrings(tenant, request_id, topic, str(partition), str(offset), what)
+    raw = sha1(_NAMESPACE + name.encode(), usedforsecurity=False).hexdigest()
+    variant = _VARIANT[raw[16]]  # what follows is `uuid5`, in a third of its time
+    return f"{raw[:8]}-{raw[8:12]}-5{raw[13:16]}-{variant}{raw[17:20]}-{raw[20:32]}"
 
 
 def default_request_id(partition: int, offset: int) -> str:
