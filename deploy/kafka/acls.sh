@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Who may do what on the cluster: prints or applies the ACLs of one installation.
+# Who may do what on the cluster: prints or applies the ACLs of one installation. Tried on Apache Kafka 4.3.1.
 #
 #     deploy/kafka/acls.sh                                   # prints the commands
 #     BOOTSTRAP=kafka:9093 COMMAND_CONFIG=admin.properties deploy/kafka/acls.sh | bash
