@@ -1,6 +1,9 @@
 """In which order those who wait get a place, and who is refused."""
 
+import heapq
 from collections import Counter
+from math import inf
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -152,3 +155,50 @@ def test_everybody_who_joined_gets_a_place_or_is_refused_or_left_exactly_once(st
         ended[following.handle] += 1
 
     assert ended == Counter(range(len(joined)))
+
+
+def p99_of_the_quiet(loud_per_s: float) -> float:
+    """Return the 99th percentile, in seconds, of how long calls of nine quiet tenants take beside a loud one.
+
+    Ten places, calls take 0.05 to 0.15 s, so that 100 a second go through; the nine make 10 a second. A minute, in
+    virtual time.
+    """
+    chance = Random(7)
+    arrivals: list[tuple[float, str]] = []
+    for tenant, per_s in [("loud", loud_per_s), *((f"quiet-{n}", 10 / 9) for n in range(9))]:
+        at_s = 0.0
+        while per_s and at_s < 60:
+            at_s += chance.expovariate(per_s)
+            arrivals.append((at_s, tenant))
+    made: Line[float] = Line(10_000)
+    held: Counter[str] = Counter()
+    ends: list[tuple[float, str]] = []
+    took: list[float] = []
+
+    def let_in(now_s: float) -> None:
+        while held.total() < 10 and (following := made.next(+held, 10)) is not None:
+            held[following.tenant] += 1
+            ends_s = now_s + chance.uniform(0.05, 0.15)
+            heapq.heappush(ends, (ends_s, following.tenant))
+            if following.tenant != "loud":
+                took.append(ends_s - following.handle)
+
+    def end_calls(until_s: float) -> None:
+        while ends and ends[0][0] <= until_s:
+            ended_s, tenant = heapq.heappop(ends)
+            held[tenant] -= 1
+            let_in(ended_s)
+
+    for at_s, tenant in sorted(arrivals):
+        end_calls(at_s)
+        made.join(at_s, tenant=tenant, priority="normal", now_ms=NOW + round(at_s * 1000))
+        let_in(at_s)
+    end_calls(inf)
+    return sorted(took)[len(took) * 99 // 100]
+
+
+def test_nine_tenants_hardly_notice_one_that_asks_for_more_than_there_is() -> None:
+    alone, beside_it = p99_of_the_quiet(0), p99_of_the_quiet(135)
+
+    assert alone == pytest.approx(0.149, abs=0.001)
+    assert beside_it <= 1.5 * alone
