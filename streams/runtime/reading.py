@@ -17,6 +17,8 @@ from streams.runtime import clients
 STALL_S: Final = 30.0
 """How long a read waits for the next record that must be there."""
 _POLL_MS: Final = 500
+_FETCH_MS: Final = 50
+"""How long a broker may hold a fetch that finds nothing new: what is asked next waits behind it."""
 _CLOSE_S: Final = 5.0
 
 Progress = Callable[[str, int, int], None]
@@ -128,7 +130,12 @@ async def reader(
     """Connect once the cluster answers. Raises `clients.NoClusterError`."""
     await clients.reach(settings)
     consumer = AIOKafkaConsumer(
-        **settings, group_id=None, enable_auto_commit=False, auto_offset_reset="earliest", max_poll_records=2000
+        **settings,
+        group_id=None,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        max_poll_records=2000,
+        fetch_max_wait_ms=_FETCH_MS,
     )
     try:
         await consumer.start()
