@@ -31,7 +31,9 @@ app = typer.Typer(
 )
 topics_app = typer.Typer(help="Create the topics, or compare them with what they have to be.")
 config_app = typer.Typer(help="Check the configuration file, or print its JSON Schema.")
+deadletters_app = typer.Typer(help="Look at records that could not be processed, and publish them again.")
 app.add_typer(topics_app, name="topics")
+app.add_typer(deadletters_app, name="deadletters")
 app.add_typer(config_app, name="config")
 budgets_app = typer.Typer(help="Let a tenant go on whose budget an overrun has stopped.")
 app.add_typer(budgets_app, name="budgets")
@@ -362,6 +364,166 @@ def prices(
         _print_columns(pricing.COLUMNS, pricing.table(found))
 
 
+@app.command()
+def explain(
+    request: Annotated[str, typer.Argument(metavar="REQUEST", help="A request id.")],
+    config: ConfigurationFile = DEFAULT_FILE,
+    tenant: Annotated[str | None, typer.Option(help="Whose request. Default: whoever has one with this id.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
+    content: Annotated[bool, typer.Option("--content", help="Show prompt and answer as well.")] = False,
+) -> None:
+    """Tell the whole life of one request, from the topics: records, holds, attempts, costs, outcome, dead letters.
+
+    Exit 1 where no record that is still kept tells of it.
+
+    Example: orchestrator explain r-1 --tenant acme
+    """
+    from agents.commands import explain as explaining
+    from agents.commands.loading import load
+
+    with _reading_progress() as advance:
+        work = explaining.explain(load(config, os.environ), os.environ, request, tenant, advance)
+        explained = _run(config, work)
+    if as_json:
+        _print_line(explained.to_json(content=content))
+        return
+    _print_columns(*explained.table())
+    _print_lines([explained.summary(), *(explained.contents() if content else ())])
+
+
+@app.command()
+def models(
+    config: ConfigurationFile = DEFAULT_FILE,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON array, for programs.")] = False,
+    live: Annotated[bool, typer.Option("--live", help="Again whenever something changes, until Ctrl-C.")] = False,
+) -> None:
+    """Show how every deployment does: status, circuit, what it answered and how it failed, and its price.
+
+    Example: orchestrator models --live
+    """
+    from agents.commands import models as showing
+    from agents.commands.loading import load
+
+    configuration = load(config, os.environ)
+    if not live:
+        with _reading_progress() as advance:
+            states = _run(config, showing.models(configuration, os.environ, advance))
+        if as_json:
+            _print_line(showing.to_json(states))
+        else:
+            _print_columns(showing.COLUMNS, showing.table(states))
+        return
+
+    async def follow() -> None:
+        with _redrawn() as draw:
+            async for states in showing.live(configuration, os.environ):
+                if as_json:
+                    _print_line(showing.to_json(states))
+                else:
+                    draw(showing.COLUMNS, showing.table(states))
+
+    _run(config, follow())
+
+
+TopicOption = Annotated[str | None, typer.Option("--topic", help="Records of this topic only.")]
+ReasonOption = Annotated[str | None, typer.Option("--reason", help="For this reason only, such as not_json.")]
+SinceOption = Annotated[
+    str | None, typer.Option("--since", metavar="TIME", help="Since then: 2h, 2026-11-23 or 2026-11-23T02:00:00Z.")
+]
+
+
+@deadletters_app.command("list")
+def deadletters_list(  # noqa: PLR0917 - typer calls by name
+    config: ConfigurationFile = DEFAULT_FILE,
+    topic: TopicOption = None,
+    reason: ReasonOption = None,
+    since: SinceOption = None,
+    limit: Annotated[int | None, typer.Option("--limit", help="The newest so many.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON array, for programs.")] = False,
+) -> None:
+    """List dead letters by time, without what is in them.
+
+    Example: orchestrator deadletters list --reason not_json --since 2h
+    """
+    from agents.commands import deadletters
+    from agents.commands.loading import load
+
+    selected = deadletters.selection(topic, reason, since, limit)
+    with _reading_progress() as advance:
+        letters = _run(config, deadletters.listed(load(config, os.environ), os.environ, selected, advance))
+    if as_json:
+        _print_line(deadletters.to_json(letters))
+    else:
+        _print_columns(deadletters.COLUMNS, deadletters.table(letters))
+
+
+@deadletters_app.command("show")
+def deadletters_show(
+    where: Annotated[str, typer.Argument(metavar="TOPIC/PARTITION/OFFSET", help="Of the record or its dead letter.")],
+    config: ConfigurationFile = DEFAULT_FILE,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
+) -> None:
+    """Show one dead letter and the whole record, which is read back from its coordinates if it is still there.
+
+    Example: orchestrator deadletters show prompt.requests/3/17
+    """
+    from agents.commands import deadletters
+    from agents.commands.loading import load
+
+    with _reading_progress() as advance:
+        shown = _run(config, deadletters.show(load(config, os.environ), os.environ, where, advance))
+    if as_json:
+        _print_line(shown.to_json())
+    else:
+        _print_lines(f"{name}: {value}" for name, value in shown.rows())
+
+
+@deadletters_app.command("redrive")
+def deadletters_redrive(  # noqa: PLR0917 - typer calls by name
+    config: ConfigurationFile = DEFAULT_FILE,
+    topic: TopicOption = None,
+    reason: ReasonOption = None,
+    since: SinceOption = None,
+    limit: Annotated[int | None, typer.Option("--limit", help="The oldest so many that can be redriven.")] = None,
+    rate: Annotated[str | None, typer.Option(metavar="N/s", help="At most so many per second.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would be done, and do nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Also what was redriven before.")] = False,
+    kept_copies: Annotated[
+        bool,
+        typer.Option("--kept-copies", help="Where the record is gone, take the dead letter's copy if it is whole."),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per line, for programs.")] = False,
+) -> int:
+    """Publish the records of dead letters again, oldest first, each where it came from; tell what became of each.
+
+    A request keeps the id that was derived from its first coordinates. Exit 1 if any had to be refused: the record is
+    gone, and the dead letter holds only its beginning.
+
+    Example: orchestrator deadletters redrive --reason internal_error --dry-run
+
+    Example: orchestrator deadletters redrive --reason internal_error --rate 10/s --yes
+    """
+    from agents.commands import deadletters, redrive
+    from agents.commands.loading import load
+
+    selected = deadletters.selection(topic, reason, since, limit)
+    errand = redrive.Errand(selected, dry_run, redrive.rate(rate), kept_copies, again)
+
+    def confirm(ready: int, others: int) -> bool:
+        apart = f" ({others} are refused or skipped)" if others else ""
+        return yes or _agreed(f"Publish {ready} records again{apart}?")
+
+    def tell(done: redrive.Redriven) -> None:
+        _print_line(done.to_json() if as_json else done.line().encode("utf-8", "backslashreplace"))
+
+    configuration = load(config, os.environ)
+    with _reading_progress() as advance:
+        work = redrive.redrive(configuration, os.environ, errand, confirm=confirm, tell=tell, advance=advance)
+        refused = _run(config, work)
+    return FAILED if refused else 0
+
+
 @config_app.command("check")
 def config_check(config: ConfigurationFile = DEFAULT_FILE) -> None:
     """Check the file and the settings of the environment; print what counts.
@@ -479,9 +641,25 @@ def _reading_progress() -> Iterator[Callable[[str, int, int], None]]:
         yield advance
 
 
+def _agreed(question: str) -> bool:
+    """Ask on standard error, so that standard output holds results alone; whoever does not answer does not agree."""
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    answer = sys.stdin.readline()
+    if not answer:
+        raise CommandError(WRONG, ["", "nobody answers: --yes publishes without asking"])
+    return answer.strip().lower() in {"y", "yes"}
+
+
 def _print_columns(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print a table that a terminal folds; a file or a pipe gets whole lines."""
     from rich.console import Console
+
+    console = Console() if sys.stdout.isatty() else Console(width=_WIDEST)
+    console.print(_table_of(columns, rows))
+
+
+def _table_of(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Any:
     from rich.table import Table
     from rich.text import Text
 
@@ -490,8 +668,19 @@ def _print_columns(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Non
         table.add_column(Text(column))
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    console = Console() if sys.stdout.isatty() else Console(width=_WIDEST)
-    console.print(table)
+    return table
+
+
+@contextmanager
+def _redrawn() -> Iterator[Callable[[Sequence[str], Iterable[Sequence[str]]], None]]:
+    """Give a function that draws a table in the place of the one before; not in a terminal: one below the other."""
+    if not sys.stdout.isatty():
+        yield _print_columns
+        return
+    from rich.live import Live
+
+    with Live(auto_refresh=False) as live:
+        yield lambda columns, rows: live.update(_table_of(columns, rows), refresh=True)
 
 
 def _print_table(title: str, rows: Iterable[tuple[str, str]]) -> None:
