@@ -1,11 +1,14 @@
 """How deployments do: `model.observations` (what workers see) and `model.health` (what HEALTH concludes)."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt
 
 from schemas.envelope import Event, Value
+from schemas.errors import Reason
 from schemas.units import DeploymentId, Milliseconds
+
+Count = Annotated[int, Field(ge=0, le=10**9)]
 
 
 class Observation(Value):
@@ -18,10 +21,10 @@ class Observation(Value):
 
     type: Literal["model.observed.v1"] = "model.observed.v1"
     deployment: DeploymentId
-    worker: str
-    successes: NonNegativeInt = 0
-    failures: dict[str, NonNegativeInt] = Field(default_factory=dict)
-    failures_in_a_row: NonNegativeInt = 0
+    worker: Annotated[str, Field(max_length=256)]
+    successes: Count = 0
+    failures: dict[Reason, Count] = Field(default_factory=dict)
+    failures_in_a_row: Count = 0
     check: Literal["passed", "failed"] | None = None
     cooldown_until_ms: Milliseconds | None = None
     at_ms: Milliseconds

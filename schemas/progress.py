@@ -5,13 +5,21 @@ FINISH reads them in offset order. Each may be repeated at a new offset after a 
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, TypeAdapter
+from pydantic import AfterValidator, Field, TypeAdapter
 
 from schemas.envelope import Value
 from schemas.errors import ErrorCode, Reason
 from schemas.routing import Routing
 from schemas.units import DeploymentId, RequestId, Tenant
 from schemas.usage import NO_CHARGE, Charge
+
+Short = Annotated[str, AfterValidator(lambda text: text[:512])]
+Message = Annotated[str, AfterValidator(lambda text: text[:4096])]
+"""Kept in the request's row: cut, so that no event can make the row unwritable."""
+
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False), AfterValidator(lambda seconds: min(seconds, 1e9))]
+Number = Annotated[int, Field(ge=1, le=2**31)]
+Offset = Annotated[int, Field(ge=0, lt=2**63)]
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "other"]
 
@@ -33,11 +41,11 @@ class _OfRequest(Value):
 
     tenant: Tenant
     request_id: RequestId
-    request_offset: NonNegativeInt | None = None
+    request_offset: Offset | None = None
 
 
 class _Attempt(_OfRequest):
-    attempt: PositiveInt
+    attempt: Number
 
 
 class AttemptSucceeded(_Attempt):
@@ -47,14 +55,14 @@ class AttemptSucceeded(_Attempt):
     """
 
     type: Literal["prompt.attempt.succeeded.v1"] = "prompt.attempt.succeeded.v1"
-    model: str
+    model: Short
     deployment: DeploymentId
-    provider: str
+    provider: Short
     answer: Answer
     charge: Charge
-    duration_s: NonNegativeFloat
-    queued_s: NonNegativeFloat = 0.0
-    provider_request_id: str | None = None
+    duration_s: Seconds
+    queued_s: Seconds = 0.0
+    provider_request_id: Short | None = None
     dropped_parameters: tuple[str, ...] = ()
     routing: Routing | None = None
 
@@ -67,20 +75,20 @@ class AttemptFailed(_Attempt):
     """
 
     type: Literal["prompt.attempt.failed.v1"] = "prompt.attempt.failed.v1"
-    model: str | None = None
+    model: Short | None = None
     deployment: DeploymentId | None = None
-    provider: str | None = None
+    provider: Short | None = None
     code: ErrorCode
     reason: Reason
-    message: str
+    message: Message
     again: bool
     elsewhere: bool
     blames_model: bool = False
     charge: Charge = NO_CHARGE
-    retry_after_s: NonNegativeFloat | None = None
-    http_status: int | None = None
-    provider_request_id: str | None = None
-    duration_s: NonNegativeFloat = 0.0
+    retry_after_s: Seconds | None = None
+    http_status: Annotated[int, Field(ge=0, le=999)] | None = None
+    provider_request_id: Short | None = None
+    duration_s: Seconds = 0.0
     routing: Routing | None = None
 
 

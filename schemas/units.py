@@ -12,7 +12,12 @@ NANO = 1_000_000_000
 NanoUsd = Annotated[int, Field(strict=True)]
 """Money: an integer of 10⁻⁹ US dollars. Signed only in adjustments."""
 
-Milliseconds = Annotated[int, Field(strict=True)]
+MOST_NANO_USD = 10**17
+
+BookedNanoUsd = Annotated[int, Field(strict=True, ge=-MOST_NANO_USD, le=MOST_NANO_USD)]
+"""What one attempt costs: far below what a row can hold, so that no event can make an account unwritable."""
+
+Milliseconds = Annotated[int, Field(strict=True, ge=0, le=253_402_300_799_999)]
 """A moment: milliseconds since the Unix epoch, UTC; what a Kafka record's timestamp is."""
 
 Identifier = Annotated[str, StringConstraints(strict=True, pattern=r"^[!-~]{1,128}$")]

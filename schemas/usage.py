@@ -1,11 +1,13 @@
 """Tokens of one call and what they cost."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field, NonNegativeInt
+from pydantic import ConfigDict, Field
 
 from schemas.envelope import Value
-from schemas.units import NanoUsd
+from schemas.units import BookedNanoUsd
+
+Tokens = Annotated[int, Field(ge=0, le=10**15)]
 
 
 class Usage(Value):
@@ -15,11 +17,11 @@ class Usage(Value):
     of the output.
     """
 
-    input_tokens: NonNegativeInt = 0
-    cache_read_input_tokens: NonNegativeInt = 0
-    cache_creation_input_tokens: NonNegativeInt = 0
-    output_tokens: NonNegativeInt = 0
-    reasoning_tokens: NonNegativeInt = 0
+    input_tokens: Tokens = 0
+    cache_read_input_tokens: Tokens = 0
+    cache_creation_input_tokens: Tokens = 0
+    output_tokens: Tokens = 0
+    reasoning_tokens: Tokens = 0
 
 
 LineClass = Literal[
@@ -45,9 +47,9 @@ class CostLine(Value):
     model_config = ConfigDict(serialize_by_alias=True, validate_by_name=True, validate_by_alias=True)
 
     class_: LineClass = Field(alias="class")
-    tokens: NonNegativeInt | None = None
+    tokens: Tokens | None = None
     usd_per_million: str | None = None
-    nano_usd: NanoUsd
+    nano_usd: BookedNanoUsd
 
 
 class Price(Value):
@@ -70,7 +72,7 @@ class Charge(Value):
     """
 
     certainty: Literal["none", "incurred", "uncertain"]
-    nano_usd: NanoUsd = 0
+    nano_usd: BookedNanoUsd = 0
     lines: tuple[CostLine, ...] = ()
     usage: Usage | None = None
     usage_source: UsageSource = "provider"

@@ -31,6 +31,7 @@ from streams.runtime.log import KafkaLog
 from streams.runtime.ports import Process
 from streams.runtime.probes import Report
 from streams.runtime.process import HOPELESS, STOPPED, TRY_AGAIN
+from streams.runtime.records import tolerate_header_names
 from streams.runtime.source import FaustSource
 from streams.runtime.tables import RawTable, TableStore
 from streams.runtime.watchdog import Limits, Still, Watch, require_writable
@@ -360,6 +361,7 @@ class WorkerApp(faust.App):
 def build_app(settings: WorkerSettings, process: Process) -> WorkerApp:
     """Build the app of one worker. Needs a running event loop; connects to nothing yet."""
     _require_compiled_faust()
+    tolerate_header_names()
     for name in ("aiokafka", "faust", "mode"):
         logging.getLogger(name).setLevel(logging.WARNING)  # at DEBUG they cost 13 % even when nothing is printed
     settings.state.mkdir(parents=True, exist_ok=True)

@@ -10,13 +10,13 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.consumer.fetcher import READ_UNCOMMITTED, PartitionRecords
 from aiokafka.errors import KafkaConnectionError, KafkaError, OffsetOutOfRangeError, for_code
 from aiokafka.protocol.fetch import FetchRequest
-from aiokafka.record.memory_records import MemoryRecords
 
 from streams.runtime.embedded import is_embedded
 from streams.runtime.fence import Fence
 from streams.runtime.ports import Outgoing, Process, Record, Rows
 from streams.runtime.process import TRY_AGAIN
 from streams.runtime.producer import REQUEST_TIMEOUT_MS, Producer
+from streams.runtime.records import TolerantRecords
 
 REACH_S = 20.0
 """How long a start waits for the cluster."""
@@ -140,7 +140,7 @@ class KafkaLog:
             raise for_code(code)()
         if end <= offset:
             raise OffsetOutOfRangeError
-        read = PartitionRecords(tp, MemoryRecords(rest[-1]), [], offset, None, None, False, READ_UNCOMMITTED)
+        read = PartitionRecords(tp, TolerantRecords(rest[-1]), [], offset, None, None, False, READ_UNCOMMITTED)
         return next((_record(found) for found in read if found.offset == offset), None)
 
     async def end_offset(self, topic: str, partition: int) -> int:

@@ -63,6 +63,9 @@ HOPELESS = 1
 DEADLINE_GRACE_MS = 1_000
 """A call ends by itself at the deadline and says how; only where it does not, the request expires without its word."""
 
+MOST_ROW_BYTES = 384 * 1024
+"""Of the rows of one decision: with the rest of its group they must fit one record batch (`journal.MOST_BYTES`)."""
+
 SWEEP_EVERY_MS = 10_000
 SWEEP_GRACE_MS = 15_000
 """Past its deadline and the grace above, timers and FINISH have had more than enough time."""
@@ -446,6 +449,10 @@ class Pipeline:
             message = f"no event of this topic: {error.error_count()} problems"
             self._dead_letter("model.observations", record, DeadLetter("unknown_event", message))
             return
+        if seen.deployment not in self._deployments:
+            letter = DeadLetter("unknown_event", "an observation of a deployment that is not configured here")
+            self._dead_letter("model.observations", record, letter)
+            return
         key = rows.deployment_key(seen.deployment)
         before = self._journal.read(HEALTH, record.partition, key, rows.decode_circuit) or Circuit(seen.deployment)
         max_failures = self._configuration.load_balancer.max_failures
@@ -491,6 +498,8 @@ class Pipeline:
         partition, tenant, request_id = key = (intake.partition, intake.tenant, intake.request_id)
         row, account, home = rows.encode_request(request), rows.encode_account(verdict.account), verdict.home
         outputs = publish.outputs_of(request, verdict.decision, event)
+        if len(row) + len(account) > MOST_ROW_BYTES:
+            raise ValueError(f"the rows of a decision would have {len(row)} and {len(account)} bytes")
         put = self._journal.put
         if request.state == "done":
             if self._open.pop(key, None) is not None:

@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord
 
 from streams.runtime import clients
+from streams.runtime.records import tolerate_header_names
 
 STALL_S: Final = 30.0
 """How long a read waits for the next record that must be there."""
@@ -129,6 +130,7 @@ async def reader(
 ) -> AsyncIterator[Reader]:
     """Connect once the cluster answers. Raises `clients.NoClusterError`."""
     await clients.reach(settings)
+    tolerate_header_names()
     consumer = AIOKafkaConsumer(
         **settings,
         group_id=None,
