@@ -71,7 +71,8 @@ class Health(Section):
     """Liveness and readiness."""
 
     port: Annotated[int, PORT] = Field(
-        default=0, description="TCP port that answers liveness and readiness over HTTP; 0 is off."
+        default=0,
+        description="TCP port that answers liveness, readiness and metrics over HTTP, on `orchestrator.host`; 0 is off.",
     )
 
 
