@@ -27,6 +27,10 @@ from streams.runtime.tables import PartitionStore
 
 FETCH_WAIT_S = 0.25
 """How long one look for records waits; a rebalance waits for the look to end before it seeks."""
+LOOK_EVERY_S = 0.004
+FEW = 256
+"""After a look that brought only so many records the next one waits a moment: each costs a round trip to the other
+thread and one to the broker, however little it brings."""
 LONG_POLL_MS = 500
 """How long the broker may hold a fetch: also the worst wait of a partition that the fetch does not name."""
 LEAVE_S = 3
@@ -324,12 +328,14 @@ class Consumer(driver.Consumer):
     async def _drain_messages(self, fetcher: Any) -> None:
         try:
             while not (self.should_stop or fetcher.should_stop):
-                await self._drain_once()
+                if 0 < await self._drain_once() < FEW:
+                    await asyncio.sleep(LOOK_EVERY_S)
         except (ConsumerStoppedError, asyncio.CancelledError):
             if not self.app.should_stop:
                 raise
 
-    async def _drain_once(self) -> None:
+    async def _drain_once(self) -> int:
+        """Deliver what one look brings; return how many records of the sources it brought."""
         if not self.flow_active:
             await self.wait(cast(Any, self.can_resume_flow))
         generation = self.app.consumer_generation_id
@@ -342,9 +348,10 @@ class Consumer(driver.Consumer):
             if count % 100 == 0:
                 await asyncio.sleep(0)
             if not self._flows(generation):
-                return  # stale: whoever ended the generation or stopped the flow seeks before it goes on
+                return 0  # stale: whoever ended the generation or stopped the flow seeks before it goes on
             if tp not in skipped and not await self._deliver(tp, record, generation):
                 skipped.add(tp)
+        return sum(map(len, sources.values()))
 
     def _flows(self, generation: int) -> bool:
         return self.flow_active and generation == self.app.consumer_generation_id and self.app.flow_control.is_active()

@@ -28,7 +28,7 @@ MOST_BYTES = 512 * 1024
 
 MOST_IN_FLIGHT = 6
 MOST_WAIT_S = 0.005
-"""A group is released when its stage has nothing more at hand, and at the latest after this."""
+"""A group is offered when its stage has nothing more at hand, and at the latest after this."""
 
 DRAIN_S = 8.0
 
@@ -127,13 +127,22 @@ class Journal:
         group = self._open
         if not group.records:
             group.generation = record.generation
-            asyncio.get_running_loop().call_later(MOST_WAIT_S, self._release_if_open, group)
+            asyncio.get_running_loop().call_later(MOST_WAIT_S, self._offer_if_open, group)
         group.records.append((source, record))
 
     @property
     def full(self) -> bool:
         """Whether the open group should be released before the next record is planned."""
         return len(self._open.records) >= MOST_RECORDS or self._open.size >= MOST_BYTES
+
+    def offer(self) -> None:
+        """Release the open group, as soon as the rows of the one before are stored.
+
+        So groups are as large as the load makes them: a broker's round trip costs the same for one decision as for
+        hundreds. The rows of a group and the outputs of the one before it leave together.
+        """
+        if self._last is None or self._last.stored.is_set():
+            self.release()
 
     def release(self) -> None:
         """Let the open group go its way."""
@@ -144,9 +153,9 @@ class Journal:
         self._last = group
         self._in_flight.append(task)
 
-    def _release_if_open(self, group: Group) -> None:
+    def _offer_if_open(self, group: Group) -> None:
         if self._open is group:
-            self.release()
+            self.offer()
 
     async def room(self) -> None:
         """Return when another group may be released."""
@@ -213,6 +222,8 @@ class Journal:
                 if planned is not None and planned.group is group:
                     del self._overlay[table, partition, key]
         group.stored.set()
+        if self._last is group:
+            self.offer()
 
     async def _publish(self, group: Group, earlier: Group | None) -> None:
         outputs: list[Outgoing] = []

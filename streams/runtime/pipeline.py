@@ -211,9 +211,11 @@ class Pipeline:
                 self._journal.add(source, record)
             else:
                 self._repeat(repeats, work)
-            if source.idle() or self._journal.full:
+            if self._journal.full:
                 self._journal.release()
                 await self._journal.room()
+            elif source.idle():
+                self._journal.offer()
 
     def _plan(self, work: "Work") -> None:
         record = work.record
