@@ -42,6 +42,7 @@ class Forgetting:
         self._clock_ms: dict[int, int] = {}
         self._next: dict[int, list[Finished]] = {}
         self._read_to: dict[int, int] = {}
+        self._read_all: set[int] = set()
         self._put_off: dict[int, deque[Finished]] = {}
         self._needed: dict[Key, object] = {}
 
@@ -50,6 +51,7 @@ class Forgetting:
         self._clock_ms.clear()
         self._next.clear()
         self._read_to.clear()
+        self._read_all.clear()
         self._put_off.clear()
         self._needed.clear()
 
@@ -66,6 +68,8 @@ class Forgetting:
         self._journal.put(self._table, partition, key, encode_finished(finished), finished)
         if finished.offset < self._read_to.get(partition, 0):
             heappush(self._next[partition], finished)
+        else:
+            self._read_all.discard(partition)
         self.need((partition, finished.tenant, finished.request_id))
 
     def need(self, key: Key) -> None:
@@ -96,12 +100,14 @@ class Forgetting:
 
     def _first(self, partition: int) -> Finished | None:
         waiting = self._next.setdefault(partition, [])
-        if not waiting:
+        if not waiting and partition not in self._read_all:
             start = finished_key(self._read_to.get(partition, 0))
             found = self._journal.scan(self._table, partition, FINISHED_PREFIX, start, AT_ONCE)
             waiting.extend(decode_finished(key, value) for key, value in found)
             if waiting:
                 self._read_to[partition] = waiting[-1].offset + 1
+            else:  # looking again before the next request is done would find nothing, at the price of all planned rows
+                self._read_all.add(partition)
         return waiting[0] if waiting else None
 
     def _delete(self, partition: int, finished: Finished) -> None:
