@@ -5,9 +5,11 @@ was told, or an operator lowers a limit. Windows are UTC calendar, by the home r
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
+
+from streams.core.changes import changed
 
 NO_WINDOW = "none"
 MINUTE_MS = 60_000
@@ -27,7 +29,7 @@ def _window_id(kind: str, minute: int) -> str:
     return f"{kind}:{datetime.fromtimestamp(minute * 60, UTC).strftime(_FORMATS[kind])}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots, for `changed`
 class Window:
     """Amounts in nano-USD. `uncertain`: bookings at a bound whose truth may still arrive; `holds`: open ones, of 0 too.
     Both keep the window alive.
@@ -53,7 +55,7 @@ class Window:
         return self.id.partition(":")[0]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots, for `changed`
 class Account:
     """The windows in the order of their budgets in the configuration, and older ones that something still depends on.
 
@@ -86,24 +88,24 @@ def turned_to(account: Account, limits: Sequence[tuple[str, int]], moment_ms: in
     windows = [account.window(name) or Window(name, limit) for name, limit in wanted]
     others = [w for w in account.windows if w.id not in ids]
     windows += [w for w in others if w.holds or w.uncertain or w.id == window_id(w.kind, clock)]
-    return replace(account, clock_ms=clock, windows=tuple(windows)), ids
+    return changed(account, clock_ms=clock, windows=tuple(windows)), ids
 
 
 def with_window(account: Account, window: Window) -> Account:
     """Return the account with this window in the place of the one with its id, or added."""
     if account.window(window.id) is None:
-        return replace(account, windows=(*account.windows, window))
-    return replace(account, windows=tuple(window if w.id == window.id else w for w in account.windows))
+        return changed(account, windows=(*account.windows, window))
+    return changed(account, windows=tuple(window if w.id == window.id else w for w in account.windows))
 
 
 def place(window: Window, hold: int) -> Window:
     """Reserve `hold`. The caller has asked `fits`."""
-    return replace(window, reserved=window.reserved + hold, holds=window.holds + 1)
+    return changed(window, reserved=window.reserved + hold, holds=window.holds + 1)
 
 
 def settle(window: Window, hold: int, amount: int, *, certain: bool) -> Window:
     """Close a hold: book `amount`, give the rest back. An amount above the hold is booked in full and flagged."""
-    return replace(
+    return changed(
         window,
         spent=window.spent + amount,
         reserved=window.reserved - hold,
@@ -115,7 +117,7 @@ def settle(window: Window, hold: int, amount: int, *, certain: bool) -> Window:
 
 def adjust(window: Window, delta: int) -> Window:
     """Correct an uncertain booking by the truth, once. A truth above the bound is booked in full and flagged."""
-    return replace(
+    return changed(
         window,
         spent=window.spent + delta,
         uncertain=window.uncertain - 1,
@@ -125,9 +127,9 @@ def adjust(window: Window, delta: int) -> Window:
 
 def stopped(account: Account, windows: Sequence[str]) -> Account:
     """Return the account after an overrun: these windows have it too, whichever the money was booked in."""
-    return replace(
+    return changed(
         account,
         windows=tuple(
-            replace(w, overrun=True) if w.id in windows and w.limit is not None else w for w in account.windows
+            changed(w, overrun=True) if w.id in windows and w.limit is not None else w for w in account.windows
         ),
     )

@@ -14,7 +14,7 @@ _VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 def netstrings(*parts: str) -> str:
     """Join `parts` so that no two different lists look alike: `4:acme3:r-1`. Lengths count characters."""
-    return "".join(f"{len(part)}:{part}" for part in parts)
+    return "".join([f"{len(part)}:{part}" for part in parts])
 
 
 def event_id(  # noqa: PLR0917 - the parts in the order in which they are joined

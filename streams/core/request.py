@@ -3,9 +3,10 @@
 Prompts and answers stay in the log: the row says where.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal, assert_never
 
+from streams.core.changes import changed
 from streams.core.facts import (
     Answered,
     AttemptEnded,
@@ -69,7 +70,7 @@ class OpenHold:
 State = Literal["new", "waiting", "pending", "done"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots, for `changed`
 class Request:
     """One request and the fold of its decisions."""
 
@@ -161,7 +162,7 @@ def recorded(request: Request, decision: Decision) -> Request:
     """Return the request, into which the decision's facts are folded already, with the decision kept."""
     ends = request.terminal is None and request.state == "done"
     terminal = decision if ends else request.terminal
-    return replace(request, decisions=(*request.decisions, decision), terminal=terminal)
+    return changed(request, decisions=(*request.decisions, decision), terminal=terminal)
 
 
 def evolve(request: Request, fact: Fact) -> Request:
@@ -169,13 +170,15 @@ def evolve(request: Request, fact: Fact) -> Request:
     match fact:
         case HoldPlaced(attempt, hold, lines):
             names = tuple(line.window for line in lines)
-            return replace(request, hold=OpenHold(attempt, hold, names), windows={**request.windows, attempt: names})
+            windows = {**request.windows, attempt: names}
+            return changed(request, hold=OpenHold(attempt, hold, names), windows=windows)
         case HoldSettled():
-            return replace(request, hold=None)
+            return changed(request, hold=None)
         case HoldReleased(attempt):
-            return replace(request, hold=None, bookings=(*request.bookings, Booking(attempt, 0, certain=True)))
+            bookings = (*request.bookings, Booking(attempt, 0, certain=True))
+            return changed(request, hold=None, bookings=bookings)
         case Charged("adjusted", attempt, delta):
-            return replace(
+            return changed(
                 request,
                 bookings=tuple(
                     Booking(attempt, b.amount + delta, certain=True) if b.attempt == attempt else b
@@ -183,15 +186,15 @@ def evolve(request: Request, fact: Fact) -> Request:
                 ),
             )
         case Charged(kind, attempt, amount):
-            return replace(request, bookings=(*request.bookings, Booking(attempt, amount, kind == "incurred")))
+            return changed(request, bookings=(*request.bookings, Booking(attempt, amount, kind == "incurred")))
         case AttemptStarted(attempt):
-            return replace(request, state="pending", attempt=attempt, not_before_ms=0)
+            return changed(request, state="pending", attempt=attempt, not_before_ms=0)
         case AttemptWaits(attempt, not_before_ms):
-            return replace(request, state="waiting", attempt=attempt, not_before_ms=not_before_ms)
+            return changed(request, state="waiting", attempt=attempt, not_before_ms=not_before_ms)
         case AttemptEnded(_, None, False):
-            return replace(request, uncalled=request.uncalled + 1)
+            return changed(request, uncalled=request.uncalled + 1)
         case AttemptEnded(_, deployment, redriven, error):
-            return replace(
+            return changed(
                 request,
                 failures=request.failures + (not redriven),
                 redrives=request.redrives + redriven,
@@ -199,7 +202,7 @@ def evolve(request: Request, fact: Fact) -> Request:
                 last_error=error or request.last_error,
             )
         case Answered() | Failed():
-            return replace(request, state="done", not_before_ms=0)
+            return changed(request, state="done", not_before_ms=0)
         case HoldRefused() | BookingAdjusted() | BudgetSet():
             return request
         case _:
