@@ -1,6 +1,8 @@
 """One worker process: assembles the pipeline, Faust and the providers from a configuration, and runs until it is
 stopped."""
 
+import asyncio
+import gc
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -41,6 +43,7 @@ def run(configuration: Configuration, environ: Mapping[str, str], worker: str | 
     except (SlotInUseError, OSError) as error:
         log.error("no place to work in", reason=str(error))
         return BAD_USAGE
+    asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())  # for the consumer's thread, which makes its own loop
     uvloop.run(_run(configuration, environ, slot))
     return 0
 
@@ -76,6 +79,7 @@ async def _run(configuration: Configuration, environ: Mapping[str, str], slot: S
     def ready(partitions: list[int]) -> None:
         owned[:] = partitions
         places.admit()
+        _settle_garbage()
         log.info("ready", worker=slot.name, partitions=partitions)
 
     partitions = kafka.partitions
@@ -117,6 +121,14 @@ def _sources(app: WorkerApp, pipeline: Pipeline) -> Sources:
         commit_age_s=app.commit_age_s,
         stored=lambda: pipeline.stored,
     )
+
+
+def _settle_garbage() -> None:
+    """Leave what was made at the start out of collections, and look for cycles less often: a request in flight has
+    hundreds of objects and no cycles, and a full collection of ten thousand of them stops everything for long."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 100)
 
 
 async def _require_agreement(app: WorkerApp, configuration: Configuration, topics: Topics) -> None:

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, cast
@@ -181,6 +181,12 @@ class WorkerApp(faust.App):
         self._keep(self._look(), "the watch")
         self._keep(require_writable(self.settings.state, self.process, self.limits), "the watch of the state directory")
         await super().on_start()
+
+    def on_init_dependencies(self) -> Iterable[Any]:
+        """Leave out Faust's monitor: it looks at every event, and nobody looks at it."""
+        services = super().on_init_dependencies()
+        self.sensors.remove(self.monitor)
+        return services
 
     async def shut_down(self, grace_s: float) -> NoReturn:
         """Stop planning, finish, commit, leave the group so that the others take over at once, and end with 0."""

@@ -77,8 +77,10 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class OpenRequest:
-    """What this process remembers of a request that is not done; its prompt where it passed through here."""
+    """What this process remembers of a request that is not done: its newest row, so that it need not be read back, and
+    its prompt where it passed through here."""
 
+    row: Request
     state: str
     attempt: int
     not_before_ms: int
@@ -485,11 +487,10 @@ class Pipeline:
         return self._journal.read(ACCOUNTS, partition, rows.HOME_KEY, rows.decode_home) or rows.Home()
 
     def _request(self, partition: int, tenant: str, request_id: str) -> Request | None:
-        for key in (rows.open_key(tenant, request_id), rows.done_key(tenant, request_id)):
-            request = self._journal.read(ACCOUNTS, partition, key, rows.decode_request)
-            if request is not None:
-                return request
-        return None
+        known = self._open.get((partition, tenant, request_id))
+        if known is not None:
+            return known.row
+        return self._journal.read(ACCOUNTS, partition, rows.done_key(tenant, request_id), rows.decode_request)
 
     def _write(self, verdict: Verdict, event: Progress | None, prompt: PromptRequest | None) -> None:
         """Plan the rows and outputs of a decision, and what follows from it once it is stored.
@@ -548,7 +549,7 @@ class Pipeline:
     def _remember(self, request: Request, prompt: PromptRequest | None) -> None:
         intake = request.intake
         self._open[intake.partition, intake.tenant, intake.request_id] = OpenRequest(
-            request.state, request.attempt, request.not_before_ms, intake.deadline_ms, intake.offset, prompt
+            request, request.state, request.attempt, request.not_before_ms, intake.deadline_ms, intake.offset, prompt
         )
 
     def _publish_all(self, outputs: Sequence[Output]) -> None:
