@@ -123,7 +123,7 @@ def dead_letter(
         request_id=request_id,
     )
     key = None if request_id is None else request_id.encode()
-    return Output("deadletters", key, orjson.dumps(body), _headers(body, None))
+    return Output("deadletters", key, orjson.dumps(body), headers_of(body, None))
 
 
 def _unclaimed(
@@ -142,12 +142,12 @@ def _stateless_error(intake: Intake, time_ms: int, code: str, message: str, deta
 def _output(channel: Channel, body: dict[str, Any], intake: Intake) -> Output:
     key = intake.tenant if channel in {"costs", "ledger"} else intake.request_id
     partition = intake.partition if channel == "ledger" else None
-    headers = _headers(body, intake.traceparent)
+    headers = headers_of(body, intake.traceparent)
     return Output(channel, key.encode(), orjson.dumps(body), headers, partition, body.get("seq", 0))
 
 
-def _headers(body: Mapping[str, Any], traceparent: str | None) -> tuple[tuple[str, bytes], ...]:
-    """CloudEvents' Kafka binding, binary mode (cloudevents/spec v1.0.2, kafka-protocol-binding §3.2)."""
+def headers_of(body: Mapping[str, Any], traceparent: str | None = None) -> tuple[tuple[str, bytes], ...]:
+    """Return CloudEvents' headers: Kafka binding, binary mode (cloudevents/spec v1.0.2, §3.2 of the binding)."""
     attributes = (
         ("ce_specversion", b"1.0"),
         ("ce_id", body["id"].encode()),

@@ -463,8 +463,9 @@ class Pipeline:
         circuit = evolve_circuit(before, seen, offset=record.offset, max_failures=max_failures)
         self._journal.put(HEALTH, record.partition, key, rows.encode_circuit(circuit), circuit)
         health = health_of(circuit, partition=record.partition, time_ms=record.time_ms)
+        headers = publish.headers_of({"id": health.id, "type": health.type, "time": health.time})
         body = health.model_dump_json().encode()
-        self._journal.publish(Outgoing(self._topics.health, seen.deployment.encode(), body))
+        self._journal.publish(Outgoing(self._topics.health, seen.deployment.encode(), body, headers=headers))
 
     # --- rows and outputs
 

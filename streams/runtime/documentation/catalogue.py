@@ -39,7 +39,7 @@ class Message:
         """The names of the headers that every such message has."""
         if self.topic in _WITHOUT_HEADERS:
             return ()
-        return _CLOUD_EVENT if self.topic == "prompt.deadletters" else (*_CLOUD_EVENT, "traceparent")
+        return _CLOUD_EVENT if self.topic in _WITHOUT_TRACE else (*_CLOUD_EVENT, "traceparent")
 
     @property
     def example(self) -> Any:
@@ -60,7 +60,8 @@ class Message:
 
 
 _CLOUD_EVENT: Final = ("ce_specversion", "ce_id", "ce_type", "ce_source", "ce_time", "content-type")
-_WITHOUT_HEADERS: Final = frozenset({"prompt.requests", "prompt.progress", "model.observations", "model.health"})
+_WITHOUT_HEADERS: Final = frozenset({"prompt.requests", "prompt.progress", "model.observations"})
+_WITHOUT_TRACE: Final = frozenset({"prompt.deadletters", "model.health"})
 
 _COSTS: Final[dict[CostType, str]] = {
     "cost.incurred.v1": "A call was answered: what it cost, from its usage, or from the bound where usage is missing.",
