@@ -72,7 +72,7 @@ class Health(Section):
 
     port: Annotated[int, PORT] = Field(
         default=0,
-        description="TCP port that answers liveness, readiness and metrics over HTTP, on `orchestrator.host`; 0 is off.",
+        description="TCP port of liveness, readiness and metrics over HTTP, on `orchestrator.host`; 0 is off.",
     )
 
 
