@@ -124,7 +124,8 @@ class _Course:
         self.status = response.status_code
         told = next((response.headers[name] for name in _REQUEST_ID_HEADERS if name in response.headers), "")
         self.request_id = told if _REQUEST_ID.fullmatch(told) else None
-        self.retry_after_s = refusals.retry_after_of(response.headers, datetime.now(UTC))
+        if not response.is_success:
+            self.retry_after_s = refusals.retry_after_of(response.headers, datetime.now(UTC))
 
     def duration_s(self) -> float:
         """First byte sent, or else the beginning, to now."""

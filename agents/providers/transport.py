@@ -238,21 +238,21 @@ def _is_garbled(error: Exception) -> bool:
 
 def _refuse_broken_headers(request: httpx.Request) -> None:
     """Before a connection is looked for: aiohttp finds a line break in a header only while it sends."""
-    for name, value in request.headers.raw:
-        if not value.isascii() or any(byte in b"\r\n\0" for byte in name + value):
-            raise httpx.LocalProtocolError("a header holds a line break, NUL or non-ASCII", request=request)
+    told = b"".join([part for header in request.headers.raw for part in header])
+    if not told.isascii() or b"\r" in told or b"\n" in told or b"\0" in told:
+        raise httpx.LocalProtocolError("a header holds a line break, NUL or non-ASCII", request=request)
 
 
 def _timeout_of(request: httpx.Request) -> aiohttp.ClientTimeout:
     """aiohttp has one limit for waiting in the pool and connecting together: theirs is the sum of httpx's two."""
     limits: dict[str, float | None] = request.extensions.get("timeout", {})
-    connect, pool = limits.get("connect"), limits.get("pool")
-    return aiohttp.ClientTimeout(
-        total=None,
-        connect=None if connect is None or pool is None else connect + pool,
-        sock_connect=connect,
-        sock_read=limits.get("read"),
-    )
+    return _client_timeout(limits.get("connect"), limits.get("pool"), limits.get("read"))
+
+
+@lru_cache(maxsize=64)
+def _client_timeout(connect: float | None, pool: float | None, read: float | None) -> aiohttp.ClientTimeout:
+    together = None if connect is None or pool is None else connect + pool
+    return aiohttp.ClientTimeout(total=None, connect=together, sock_connect=connect, sock_read=read)
 
 
 @lru_cache(maxsize=1024)
