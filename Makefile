@@ -1,5 +1,6 @@
 # make demo: prompts, answers and the bill, with all that this needs on this machine; KEEP=1 leaves it running.
 # make install: .venv with everything, from the lock files. make test: all that CI runs; there is no second list.
+# make bench: measures this against what one would otherwise take, into docs/performance.md; ONLY=pipeline,core picks.
 # make lock: new lock files after a change of dependencies in pyproject.toml (needs uv).
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ CODE := agents schemas streams tests examples
 INSTALLED := .venv/installed
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
-.PHONY: demo install test lint format lock
+.PHONY: demo install test bench lint format lock
 
 install: $(INSTALLED)
 
@@ -33,6 +34,9 @@ lint: install
 
 test: lint
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadgroup
+
+bench: install
+	$(BIN)/python -m tests.bench.run
 
 format: install
 	$(BIN)/ruff format .
