@@ -1,7 +1,7 @@
 """One of two workers is killed again and again. Nothing is lost, nothing is told twice, and the books are exact.
 
-Taken out once, each of these made it fail: the chain of groups in `Journal._append`, the booking check in
-`outcome._book`, the redrive in `Pipeline.assigned`.
+It failed before partitions repeated what was decided in `seq` order (`Pipeline._repeat`, decision 0002). The
+simulator's planted bugs (`tests/simulation/test_planted_bugs.py`) take out the other mechanisms.
 """
 
 import asyncio
